@@ -1,0 +1,32 @@
+//! Node-API bindings of offheap. They convert and forward; the TypeScript layer in `src/` makes the
+//! classes that users see, over these plain functions.
+//!
+//! ```text
+//!   TypeScript handle ── id ──▶ Slab (one per environment) ──▶ Handle { Block, range, views }
+//!        │ lazily                                                   │
+//!        └ external ArrayBuffer ── finalizer ──▶ Slot ──────────────┘ the same Block
+//! ```
+//!
+//! Ids carry a generation that is never reused, so a stale one is an error and never another
+//! buffer. Whether freed memory may still be written to by work in flight is decided in [`gate`];
+//! blocks that have to wait stand in [`parking`]. The evidence is in `docs/lifetime.md`.
+
+// A missing `pub` item is what napi exports; its macros make the items public where they need it.
+#![allow(unreachable_pub, reason = "napi-derive exports public functions of private modules")]
+
+mod arguments;
+mod buffers;
+mod builders;
+mod environment;
+mod errors;
+mod gate;
+mod handle;
+mod jemalloc;
+mod overview;
+mod parking;
+mod pools;
+mod slab;
+mod slot;
+mod tickets;
+mod uv;
+mod views;

@@ -1,0 +1,171 @@
+//! Pools by id.
+
+use crate::arguments::size;
+use crate::environment::Environment;
+use crate::errors::OrThrow;
+use napi::bindgen_prelude::Env;
+use napi_derive::napi;
+use offheap::{Error, Pool, Result};
+
+/// Takes a pool in; word 0 is its key.
+pub(crate) fn adopt(state: &Environment, pool: Pool) -> Result<f64> {
+    state.set_word(0, pool.key() as u64);
+    state.pools_mut().insert(pool).map_err(|_| {
+        Error::not_supported("more than 67 million pools are alive in this environment")
+    })
+}
+
+fn named(name: &str) -> Option<&str> {
+    (!name.is_empty()).then_some(name)
+}
+
+/// The names of this build's backends, the preferred one first.
+#[napi(catch_unwind)]
+pub fn supported_backends() -> Vec<String> {
+    offheap::supported_memory_backends().into_iter().map(str::to_owned).collect()
+}
+
+/// The default pool.
+#[napi(catch_unwind)]
+pub fn pool_default(env: Env) -> napi::Result<f64> {
+    let state = Environment::of(env)?;
+    adopt(state, offheap::default_memory_pool()).or_throw(env)
+}
+
+/// Replaces the default pool of the process.
+#[napi(catch_unwind)]
+pub fn pool_set_default(env: Env, pool: f64) -> napi::Result<()> {
+    let state = Environment::of(env)?;
+    state.pool(pool).and_then(|pool| offheap::set_default_memory_pool(&pool)).or_throw(env)
+}
+
+/// A backend's own pool.
+#[napi(catch_unwind)]
+pub fn pool_backend(env: Env, name: String) -> napi::Result<f64> {
+    let state = Environment::of(env)?;
+    offheap::pool::memory_pool_named(&name).and_then(|pool| adopt(state, pool)).or_throw(env)
+}
+
+/// A pool over `pool` with a limit.
+#[napi(catch_unwind)]
+pub fn pool_limit(env: Env, pool: f64, max_bytes: f64, name: String) -> napi::Result<f64> {
+    let state = Environment::of(env)?;
+    let made = || {
+        let limit = size("maxBytes", max_bytes)? as u64;
+        adopt(state, state.pool(pool)?.limit_named(limit, named(&name)))
+    };
+    made().or_throw(env)
+}
+
+/// A pool over `pool` with statistics of its own.
+#[napi(catch_unwind)]
+pub fn pool_proxy(env: Env, pool: f64, name: String) -> napi::Result<f64> {
+    let state = Environment::of(env)?;
+    let made = || adopt(state, state.pool(pool)?.proxy_named(named(&name)));
+    made().or_throw(env)
+}
+
+/// A pool's name.
+#[napi(catch_unwind)]
+pub fn pool_name(env: Env, pool: f64) -> napi::Result<String> {
+    let state = Environment::of(env)?;
+    state.pool(pool).map(|pool| pool.name().to_owned()).or_throw(env)
+}
+
+/// The name of the allocator under a pool.
+#[napi(catch_unwind)]
+pub fn pool_backend_name(env: Env, pool: f64) -> napi::Result<String> {
+    let state = Environment::of(env)?;
+    state.pool(pool).map(|pool| pool.backend_name().to_owned()).or_throw(env)
+}
+
+/// Sets the words that hold a pool's figures; -1 stands for none or unknown.
+#[napi(catch_unwind)]
+#[expect(clippy::cast_precision_loss, reason = "bytes and counts are below 2^53")]
+pub fn pool_stats(env: Env, pool: f64) -> napi::Result<()> {
+    let state = Environment::of(env)?;
+    let pool = state.pool(pool).or_throw(env)?;
+    let now = pool.statistics();
+    let known = |value: Option<u64>| value.map_or(-1.0, |value| value as f64);
+    let figures = [
+        now.bytes_allocated as f64,
+        now.peak_bytes as f64,
+        now.total_bytes_allocated as f64,
+        now.num_allocations as f64,
+        now.live_allocations as f64,
+        now.parked_bytes as f64,
+        known(now.limit_bytes),
+        known(now.available),
+        f64::from(u8::from(pool.is_closed())),
+        known(now.backend.usable),
+        known(now.backend.resident),
+        known(now.backend.retained),
+        known(now.backend.fragmented),
+    ];
+    for (index, figure) in figures.into_iter().enumerate() {
+        state.set_number(index, figure);
+    }
+    Ok(())
+}
+
+/// Starts a pool's peak anew.
+#[napi(catch_unwind)]
+pub fn pool_reset_peak(env: Env, pool: f64) -> napi::Result<()> {
+    let state = Environment::of(env)?;
+    state.pool(pool).map(|pool| pool.reset_peak()).or_throw(env)
+}
+
+/// Gives the allocator's unused memory back to the system.
+#[napi(catch_unwind)]
+pub fn pool_release_unused(env: Env, pool: f64) -> napi::Result<()> {
+    let state = Environment::of(env)?;
+    state.pool(pool).map(|pool| pool.release_unused()).or_throw(env)
+}
+
+/// Prints the allocator's statistics to stderr.
+#[napi(catch_unwind)]
+pub fn pool_print_stats(env: Env, pool: f64) -> napi::Result<()> {
+    let state = Environment::of(env)?;
+    state.pool(pool).map(|pool| pool.print_stats()).or_throw(env)
+}
+
+/// Closes a pool; words 0 and 1 are the bytes and allocations alive.
+#[napi(catch_unwind)]
+pub fn pool_close(env: Env, pool: f64) -> napi::Result<()> {
+    let state = Environment::of(env)?;
+    let report = state.pool(pool).and_then(|pool| pool.close()).or_throw(env)?;
+    state.set_word(0, report.bytes);
+    state.set_word(1, report.allocations);
+    Ok(())
+}
+
+/// Lets a pool's handle go that nobody can reach any more.
+#[napi(catch_unwind)]
+pub fn pool_drop(env: Env, pool: f64) -> napi::Result<()> {
+    let state = Environment::of(env)?;
+    let gone = state.pools_mut().remove(pool);
+    drop(gone);
+    Ok(())
+}
+
+/// Bytes in live allocations from every backend.
+#[napi(catch_unwind)]
+#[expect(clippy::cast_precision_loss, reason = "bytes are below 2^53")]
+pub fn total_allocated_bytes() -> f64 {
+    offheap::total_allocated_bytes() as f64
+}
+
+/// Bytes of this environment that were disposed but wait for work in flight.
+#[napi(catch_unwind)]
+#[expect(clippy::cast_precision_loss, reason = "bytes are below 2^53")]
+pub fn parked_bytes(env: Env) -> napi::Result<f64> {
+    Ok(Environment::of(env)?.waiting.bytes() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_empty_name_is_none() {
+        assert_eq!((super::named(""), super::named("a")), (None, Some("a")));
+    }
+}

@@ -1,0 +1,353 @@
+//! ArrayBuffers over native memory, and their end.
+
+use crate::arguments::{array_buffer, elements, size};
+use crate::environment::Environment;
+use crate::errors::{OrThrow, disposed};
+use crate::gate::Gate;
+use crate::handle::{Handle, View};
+use crate::parking;
+use crate::slot::{Slot, finalize_array_buffer, finalize_shared};
+use napi::bindgen_prelude::{Env, Unknown};
+use napi::{JsValue, sys};
+use napi_derive::napi;
+use offheap::{Block, Error, Result};
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+/// A JavaScript value that a napi function returns as it is.
+pub(crate) fn unknown<'a>(env: Env, value: sys::napi_value) -> Unknown<'a> {
+    // SAFETY: a live value of this environment.
+    unsafe { Unknown::from_raw_unchecked(env.raw(), value) }
+}
+
+/// An ArrayBuffer over `[ptr, ptr + length)` of `block`, and the view to remember it by.
+pub(crate) fn external(
+    env: Env,
+    state: &Environment,
+    block: &Block,
+    ptr: NonNull<u8>,
+    length: usize,
+) -> Result<(sys::napi_value, View)> {
+    let slot =
+        Arc::new(Slot::new(block.clone(), ptr.addr().get(), length, &state.waiting));
+    let hint = Arc::into_raw(Arc::clone(&slot)).cast_mut();
+    let mut value = ptr::null_mut();
+    // SAFETY: the bytes stay in place until the slot gives its claim up: by the finalizer, or after
+    // the ArrayBuffer was detached.
+    let status = unsafe {
+        sys::napi_create_external_arraybuffer(
+            env.raw(),
+            ptr.as_ptr().cast(),
+            length,
+            Some(finalize_array_buffer),
+            hint.cast(),
+            &raw mut value,
+        )
+    };
+    if status != sys::Status::napi_ok {
+        // SAFETY: the runtime did not take the count, so it is ours again.
+        drop(unsafe { Arc::from_raw(hint) });
+        slot.take();
+        return Err(Error::not_supported(format!(
+            "the runtime refused an ArrayBuffer of {length} bytes"
+        )));
+    }
+    Ok((value, View { slot, requests: state.gate.requests() }))
+}
+
+/// An ArrayBuffer of JavaScript's own with a copy of `length` bytes.
+pub(crate) fn copied(env: Env, ptr: NonNull<u8>, length: usize) -> Result<sys::napi_value> {
+    let mut data = ptr::null_mut();
+    let mut value = ptr::null_mut();
+    // SAFETY: a live environment and out parameters.
+    let status = unsafe {
+        sys::napi_create_arraybuffer(env.raw(), length, &raw mut data, &raw mut value)
+    };
+    if status != sys::Status::napi_ok {
+        return Err(Error::not_supported(format!(
+            "the runtime refused an ArrayBuffer of {length} bytes"
+        )));
+    }
+    // SAFETY: both have `length` bytes, and the new ones overlap nothing.
+    unsafe { ptr.as_ptr().copy_to_nonoverlapping(data.cast(), length) };
+    Ok(value)
+}
+
+fn show(
+    env: Env,
+    state: &Environment,
+    id: f64,
+    offset: f64,
+    length: f64,
+) -> Result<sys::napi_value> {
+    let (offset, length) = (size("offset", offset)?, size("length", length)?);
+    let (block, ptr) = {
+        let handles = state.handles();
+        let handle = handles.get(id).ok_or_else(|| disposed("buffer"))?;
+        (handle.block.clone(), handle.range(offset, length)?)
+    };
+    if length > state.max_view {
+        return Err(Error::not_supported(format!(
+            "this runtime's ArrayBuffers have at most {} bytes: ask for windows by asUint8Array(offset, length)",
+            state.max_view
+        )));
+    }
+    if !state.external_buffers {
+        return copied(env, ptr, length);
+    }
+    let (value, view) = external(env, state, &block, ptr, length)?;
+    drop(block);
+    let mut handles = state.handles_mut();
+    let handle = handles.get_mut(id).ok_or_else(|| disposed("buffer"))?;
+    let told = std::mem::take(&mut handle.external);
+    if handle.view.is_none() {
+        handle.view = Some(view);
+    } else {
+        handle.windows.push(view);
+    }
+    drop(handles);
+    state.adjust_external(env, -i64::try_from(told).unwrap_or(0));
+    Ok(value)
+}
+
+/// A new ArrayBuffer over `[offset, offset + length)` of a buffer.
+#[napi(catch_unwind, ts_return_type = "ArrayBuffer")]
+pub fn buffer_view<'a>(
+    env: Env,
+    buffer: f64,
+    offset: f64,
+    length: f64,
+) -> napi::Result<Unknown<'a>> {
+    let state = Environment::of(env)?;
+    let value = show(env, state, buffer, offset, length).or_throw(env)?;
+    Ok(unknown(env, value))
+}
+
+/// A SharedArrayBuffer over a buffer's bytes, which it keeps until it is collected.
+#[napi(catch_unwind, ts_return_type = "SharedArrayBuffer")]
+pub fn buffer_shared_view<'a>(env: Env, buffer: f64) -> napi::Result<Unknown<'a>> {
+    let state = Environment::of(env)?;
+    let value = shared(env, state, buffer).or_throw(env)?;
+    Ok(unknown(env, value))
+}
+
+fn shared(env: Env, state: &Environment, id: f64) -> Result<sys::napi_value> {
+    let create = state.create_shared.filter(|_| state.external_buffers).ok_or_else(|| {
+        Error::not_supported(
+            "this runtime has no SharedArrayBuffers over native memory (Node 22.23, 24.21, 26.9 and Bun have)",
+        )
+    })?;
+    let handles = state.handles();
+    let handle = handles.get(id).ok_or_else(|| disposed("buffer"))?;
+    if handle.block.pool().is_none() {
+        return Err(Error::not_supported("foreign memory cannot be shared: copy it first"));
+    }
+    let (ptr, len) = (handle.ptr(), handle.len);
+    let slot =
+        Arc::new(Slot::new(handle.block.clone(), ptr.addr().get(), len, &state.waiting));
+    let hint = Arc::into_raw(Arc::clone(&slot)).cast_mut();
+    drop(handles);
+    let mut value = ptr::null_mut();
+    // SAFETY: the bytes stay until the finalizer, which may run on any thread, takes the slot.
+    let status = unsafe {
+        create(
+            env.raw(),
+            ptr.as_ptr().cast(),
+            len,
+            finalize_shared,
+            hint.cast(),
+            &raw mut value,
+        )
+    };
+    if status != sys::Status::napi_ok {
+        // SAFETY: the runtime did not take the count.
+        drop(unsafe { Arc::from_raw(hint) });
+        slot.take();
+        return Err(Error::not_supported("the runtime refused the SharedArrayBuffer"));
+    }
+    Ok(value)
+}
+
+/// The ArrayBuffers that the TypeScript layer keeps for a handle.
+#[derive(Debug)]
+pub(crate) enum Shown {
+    None,
+    One(sys::napi_value),
+    Many(Vec<sys::napi_value>),
+}
+
+impl Shown {
+    pub(crate) fn list(env: Env, views: Unknown<'_>) -> Self {
+        elements(env, views).map_or(Self::None, Self::Many)
+    }
+
+    fn as_slice(&self) -> &[sys::napi_value] {
+        match self {
+            Self::None => &[],
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Many(values) => values,
+        }
+    }
+}
+
+/// Ends `views` of `block`; returns the slots of those that have to wait.
+///
+/// Nothing of the environment is borrowed meanwhile: a detach may run finalizers.
+fn end(
+    env: Env,
+    state: &Environment,
+    block: &Block,
+    views: impl Iterator<Item = View>,
+    shown: &Shown,
+    gate_state: u32,
+) -> Vec<Arc<Slot>> {
+    let mut waiting = Vec::new();
+    for (view, value) in views.zip(shown.as_slice()) {
+        let idle = state.gate.is_idle(gate_state, view.requests);
+        let attached = array_buffer(env, *value)
+            .is_some_and(|(data, length)| view.slot.shows(data, length));
+        if !attached {
+            // Moved or detached by somebody else: the memory is the finalizer's to give up. Whoever
+            // works on the old address keeps the handle's own claim in place.
+            if !idle {
+                let own = block.clone().park();
+                state.parking.borrow_mut().add_block(env, own, Some(*value));
+            }
+        } else if idle && parking::detach(env, *value) {
+            view.slot.take();
+        } else if view.slot.park() {
+            // Where only the collection tells, the finalizer is all that is needed.
+            if !matches!(state.gate, Gate::Collect) {
+                state.parking.borrow_mut().add_view(env, Arc::clone(&view.slot), *value);
+            }
+            waiting.push(view.slot);
+        }
+    }
+    waiting
+}
+
+/// Gives pages back while the environment's parked bytes are over their budget. To be called when
+/// the handle's own reference is gone: pages of a block in use stay.
+fn keep_budget(state: &Environment, waiting: &[Arc<Slot>]) {
+    for slot in waiting {
+        if state.is_over_budget() {
+            slot.discard_pages();
+        }
+    }
+}
+
+/// Ends all views of a handle that stays.
+pub(crate) fn end_all(
+    env: Env,
+    state: &Environment,
+    block: &Block,
+    views: impl Iterator<Item = View>,
+    shown: &Shown,
+    gate_state: u32,
+) {
+    end(env, state, block, views, shown, gate_state);
+}
+
+/// Whether every view of a handle can be detached now.
+pub(crate) fn is_idle(state: &Environment, handle: &Handle, gate_state: u32) -> bool {
+    handle.views().all(|view| state.gate.is_idle(gate_state, view.requests))
+}
+
+fn dispose(env: Env, state: &Environment, id: f64, shown: &Shown, gate_state: u32) -> Result<bool> {
+    let handle = state.handles_mut().remove(id).ok_or_else(|| disposed("buffer"))?;
+    let Handle { block, external, view, windows, .. } = handle;
+    if external != 0 {
+        state.adjust_external(env, -i64::try_from(external).unwrap_or(0));
+    }
+    if view.is_none() {
+        return Ok(false);
+    }
+    let views = view.into_iter().chain(windows);
+    let waiting = end(env, state, &block, views, shown, gate_state);
+    drop(block);
+    keep_budget(state, &waiting);
+    // A runtime whose detach is the gate has no check phase: look at what waits now and then.
+    if matches!(state.gate, Gate::Detach) && state.parking.borrow_mut().is_retry_due() {
+        parking::drain(env, &state.parking);
+    }
+    Ok(!waiting.is_empty())
+}
+
+/// Ends a handle and its view; true when the memory has to wait for work in flight.
+#[napi(catch_unwind, ts_args_type = "buffer: number, view: ArrayBuffer | undefined, state: number")]
+pub fn buffer_dispose(
+    env: Env,
+    buffer: f64,
+    view: Unknown<'_>,
+    state: u32,
+) -> napi::Result<bool> {
+    let environment = Environment::of(env)?;
+    dispose(env, environment, buffer, &Shown::One(view.raw()), state).or_throw(env)
+}
+
+/// As [`buffer_dispose`], for a handle with several views.
+#[napi(catch_unwind, ts_args_type = "buffer: number, views: Array<ArrayBuffer>, state: number")]
+pub fn buffer_dispose_windows(
+    env: Env,
+    buffer: f64,
+    views: Unknown<'_>,
+    state: u32,
+) -> napi::Result<bool> {
+    let environment = Environment::of(env)?;
+    let shown = Shown::list(env, views);
+    dispose(env, environment, buffer, &shown, state).or_throw(env)
+}
+
+/// Lets a handle go that nobody disposed and nobody can reach any more. Its views stay.
+#[napi(catch_unwind)]
+pub fn buffer_release(env: Env, buffer: f64) -> napi::Result<()> {
+    let state = Environment::of(env)?;
+    let Some(handle) = state.handles_mut().remove(buffer) else { return Ok(()) };
+    state.adjust_external(env, -i64::try_from(handle.external).unwrap_or(0));
+    // A view that was moved to another length freed its slot while the old address may be in use.
+    if handle.views().any(|view| view.slot.is_empty() && !state.gate.is_idle(0, view.requests))
+        && matches!(state.gate, Gate::Idle(_))
+    {
+        state.parking.borrow_mut().add_block(env, handle.block.park(), None);
+    }
+    Ok(())
+}
+
+fn transfer(
+    env: Env,
+    state: &Environment,
+    id: f64,
+    view: Unknown<'_>,
+    offset: f64,
+    writes: bool,
+) -> Result<(NonNull<u8>, *mut u8, usize)> {
+    let offset = size("offset", offset)?;
+    let (data, length) = array_buffer(env, view.raw())
+        .ok_or_else(|| Error::invalid_argument("view", "another value", "an ArrayBuffer"))?;
+    let handles = state.handles();
+    let handle = handles.get(id).ok_or_else(|| disposed("buffer"))?;
+    if writes {
+        handle.must_be_mutable("flush a view")?;
+    }
+    Ok((handle.range(offset, length)?, data, length))
+}
+
+/// Copies a view that is a copy into its buffer.
+#[napi(catch_unwind, ts_args_type = "buffer: number, view: ArrayBuffer, offset: number")]
+pub fn buffer_flush(env: Env, buffer: f64, view: Unknown<'_>, offset: f64) -> napi::Result<()> {
+    let state = Environment::of(env)?;
+    let (native, data, length) = transfer(env, state, buffer, view, offset, true).or_throw(env)?;
+    // SAFETY: both ranges are live and `length` bytes long; they may be the same memory.
+    unsafe { ptr::copy(data, native.as_ptr(), length) };
+    Ok(())
+}
+
+/// Copies a buffer into a view that is a copy.
+#[napi(catch_unwind, ts_args_type = "buffer: number, view: ArrayBuffer, offset: number")]
+pub fn buffer_refresh(env: Env, buffer: f64, view: Unknown<'_>, offset: f64) -> napi::Result<()> {
+    let state = Environment::of(env)?;
+    let (native, data, length) = transfer(env, state, buffer, view, offset, false).or_throw(env)?;
+    // SAFETY: as above.
+    unsafe { ptr::copy(native.as_ptr(), data, length) };
+    Ok(())
+}

@@ -1,0 +1,456 @@
+//! The counted block under every buffer.
+//!
+//! ```text
+//!   Block (8 bytes) ──▶ Control (one 64-byte line) ──▶ the memory
+//!                        strong, parked counts           │
+//!                        size, capacity, alignment       └ from `pool`, or foreign, kept by `owner`
+//! ```
+//!
+//! The control block is separate from the data: a header in front of it would turn 4096 bytes into
+//! the next size class and break page alignment.
+
+use super::counts::{Counts, Released};
+use crate::alignment::{Alignment, padded};
+use crate::error::{Error, Result};
+use crate::pool::{BACKENDS, Backend, Pool};
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+/// Whatever keeps foreign memory alive; dropped with the last reference to the block.
+pub(super) type Owner = Box<dyn Any + Send + Sync>;
+
+#[repr(align(64))]
+struct Control {
+    counts: Counts,
+    ptr: NonNull<u8>,
+    /// Bytes asked for and counted.
+    size: usize,
+    /// Bytes that may be written: `size` rounded up to 64 (foreign memory: `size`).
+    capacity: usize,
+    /// Where the memory came from; `None` for foreign memory.
+    pool: Option<Pool>,
+    /// Boxed twice: one word, so that a control block is one line.
+    #[expect(dead_code, reason = "only dropped")]
+    owner: Option<Box<Owner>>,
+    alignment: Alignment,
+}
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Control>() == 64);
+
+/// The allocator of control blocks. They are not counted.
+const CONTROL_BACKEND: Backend = BACKENDS[0];
+const CONTROL_ALIGNMENT: Alignment = Alignment::DEFAULT;
+
+/// A counted reference to a block of memory: the low-level type that buffers and language bindings
+/// are made of.
+///
+/// Reading and writing go through [`as_ptr`](Self::as_ptr) and are the caller's responsibility;
+/// [`Buffer`](super::Buffer), [`MutableBuffer`](super::MutableBuffer) and
+/// [`ResizableBuffer`](super::ResizableBuffer) are the safe types.
+pub struct Block {
+    control: NonNull<Control>,
+    marker: PhantomData<Control>,
+}
+
+// SAFETY: the counts are atomic, the pool and the owner are Send and Sync, and the memory is only
+// reached through raw pointers.
+unsafe impl Send for Block {}
+// SAFETY: as above.
+unsafe impl Sync for Block {}
+
+fn new_control(control: Control) -> Result<NonNull<Control>, Control> {
+    match CONTROL_BACKEND.allocate(size_of::<Control>(), CONTROL_ALIGNMENT, false) {
+        Some(place) => {
+            let place = place.cast::<Control>();
+            // SAFETY: a new block of the right size and alignment.
+            unsafe { place.write(control) };
+            Ok(place)
+        }
+        None => Err(control),
+    }
+}
+
+/// # Safety
+/// - `control` came from [`new_control`], and nobody uses it any more.
+#[inline]
+unsafe fn free_control(control: NonNull<Control>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        control.drop_in_place();
+        CONTROL_BACKEND.free(control.cast(), size_of::<Control>(), CONTROL_ALIGNMENT);
+    }
+}
+
+#[cold]
+fn no_control(size: usize, pool: &Pool) -> Error {
+    Error::allocator_refused(size as u64, pool.bytes_allocated(), pool.name().to_owned())
+}
+
+impl Block {
+    /// A new block of `size` bytes from `pool`, uninitialised, or all zero when `zeroed`.
+    ///
+    /// # Errors
+    /// As [`Pool::allocate`].
+    #[inline]
+    pub fn allocate(size: usize, alignment: Alignment, pool: &Pool, zeroed: bool) -> Result<Self> {
+        let ptr = if zeroed {
+            pool.allocate_zeroed(size, alignment)?
+        } else {
+            pool.allocate(size, alignment)?
+        };
+        let control = Control {
+            counts: Counts::new(),
+            ptr,
+            size,
+            capacity: padded(size).unwrap_or(size),
+            pool: Some(pool.clone()),
+            owner: None,
+            alignment,
+        };
+        match new_control(control) {
+            Ok(control) => Ok(Self {
+                control,
+                marker: PhantomData,
+            }),
+            Err(_) => {
+                // SAFETY: the block is new and nobody else knows it.
+                unsafe { pool.free(ptr, size, alignment) };
+                Err(no_control(size, pool))
+            }
+        }
+    }
+
+    /// A block over foreign memory, which `owner` keeps alive.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`](crate::ErrorKind::OutOfMemory) when the 64 bytes of the control block cannot
+    /// be had; `owner` is then dropped.
+    ///
+    /// # Safety
+    /// - `ptr` is valid for reads of `size` bytes (and for writes, if the block is written) from
+    ///   any thread, until `owner` is dropped.
+    pub unsafe fn foreign(
+        ptr: NonNull<u8>,
+        size: usize,
+        owner: impl Any + Send + Sync,
+    ) -> Result<Self> {
+        let lowest = 1_usize << ptr.addr().get().trailing_zeros().min(12);
+        let control = Control {
+            counts: Counts::new(),
+            ptr,
+            size,
+            capacity: size,
+            pool: None,
+            owner: Some(Box::new(Box::new(owner))),
+            alignment: Alignment::new(lowest)?,
+        };
+        match new_control(control) {
+            Ok(control) => Ok(Self {
+                control,
+                marker: PhantomData,
+            }),
+            Err(_) => Err(Error::allocator_refused(
+                size_of::<Control>() as u64,
+                0,
+                "control".to_owned(),
+            )),
+        }
+    }
+
+    #[inline]
+    fn control(&self) -> &Control {
+        // SAFETY: the control block lives while a reference does.
+        unsafe { self.control.as_ref() }
+    }
+
+    /// The first byte.
+    #[inline]
+    pub fn as_ptr(&self) -> NonNull<u8> {
+        self.control().ptr
+    }
+
+    /// Bytes asked for: what the pool counts.
+    #[inline]
+    pub fn size(&self) -> usize {
+        self.control().size
+    }
+
+    /// Bytes that may be written: the size rounded up to 64.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.control().capacity
+    }
+
+    /// The alignment asked for (foreign memory: what its address happens to have, at most 4096).
+    #[inline]
+    pub fn alignment(&self) -> Alignment {
+        self.control().alignment
+    }
+
+    /// The pool that the memory came from; `None` for foreign memory.
+    #[inline]
+    pub fn pool(&self) -> Option<&Pool> {
+        self.control().pool.as_ref()
+    }
+
+    /// Whether this is the only reference, parked ones included.
+    #[inline]
+    pub fn is_unique(&self) -> bool {
+        self.control().counts.is_unique()
+    }
+
+    /// How many references there are, parked ones not included.
+    pub fn strong_count(&self) -> usize {
+        self.control().counts.strong()
+    }
+
+    /// Whether two references are to one block.
+    #[inline]
+    pub fn ptr_eq(&self, other: &Self) -> bool {
+        self.control == other.control
+    }
+
+    /// Changes the size, moving the block if need be; the first `min(old, new)` bytes stay.
+    ///
+    /// # Errors
+    /// - [`Busy`](crate::ErrorKind::Busy) when others hold the block;
+    /// - [`NotSupported`](crate::ErrorKind::NotSupported) for foreign memory;
+    /// - as [`Pool::allocate`]. The block is then as it was.
+    pub fn reallocate(&mut self, new_size: usize) -> Result<()> {
+        if !self.is_unique() {
+            return Err(Error::busy(format!(
+                "the memory cannot move: {} other references hold it",
+                self.strong_count().saturating_sub(1).max(1)
+            )));
+        }
+        // SAFETY: the only reference, and `self` is borrowed mutably.
+        let control = unsafe { self.control.as_mut() };
+        let Some(pool) = &control.pool else {
+            return Err(Error::not_supported("foreign memory cannot be resized"));
+        };
+        // SAFETY: the block came from this pool with these figures; nobody else holds it.
+        let ptr =
+            unsafe { pool.reallocate(control.ptr, control.size, new_size, control.alignment)? };
+        control.ptr = ptr;
+        control.size = new_size;
+        control.capacity = padded(new_size).unwrap_or(new_size);
+        Ok(())
+    }
+
+    /// Gives this reference up but keeps the memory in place: for work in flight that has the
+    /// address and cannot be asked. When no [`Block`] is left, the bytes leave the pool's account
+    /// and show as parked.
+    pub fn park(self) -> ParkedBlock {
+        let parked = ParkedBlock {
+            control: self.control,
+            marker: PhantomData,
+        };
+        self.control().counts.park();
+        drop(self);
+        parked
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn settle_parked(&self) {
+        let control = self.control();
+        if let Some(pool) = &control.pool {
+            pool.park(control.size);
+        }
+        if control.counts.release_parked() {
+            // SAFETY: the last reference of both kinds.
+            unsafe { free_parked(self.control) };
+        }
+    }
+}
+
+/// # Safety
+/// - No reference to the block is left, and its account was settled.
+unsafe fn free_parked(control: NonNull<Control>) {
+    // SAFETY: the caller's promise: nobody else reads the control block.
+    let inner = unsafe { control.as_ref() };
+    if let Some(pool) = &inner.pool {
+        // SAFETY: the block came from this pool with these figures and was parked.
+        unsafe { pool.free_parked(inner.ptr, inner.size, inner.alignment) };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { free_control(control) };
+}
+
+impl Clone for Block {
+    #[inline]
+    fn clone(&self) -> Self {
+        self.control().counts.retain();
+        Self {
+            control: self.control,
+            marker: PhantomData,
+        }
+    }
+}
+
+impl Drop for Block {
+    #[inline]
+    fn drop(&mut self) {
+        let control = self.control();
+        match control.counts.release() {
+            Released::Shared => {}
+            Released::Free => {
+                if let Some(pool) = &control.pool {
+                    // SAFETY: the block came from this pool with these figures, and this was the
+                    // last reference.
+                    unsafe { pool.free(control.ptr, control.size, control.alignment) };
+                }
+                // SAFETY: the last reference.
+                unsafe { free_control(self.control) };
+            }
+            Released::Parked => self.settle_parked(),
+        }
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Block")
+            .field("ptr", &self.as_ptr())
+            .field("size", &self.size())
+            .field("alignment", &self.alignment().get())
+            .field("references", &self.strong_count())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Keeps a block's memory in place without using or counting it (see [`Block::park`]).
+pub struct ParkedBlock {
+    control: NonNull<Control>,
+    marker: PhantomData<Control>,
+}
+
+// SAFETY: as for `Block`.
+unsafe impl Send for ParkedBlock {}
+// SAFETY: as for `Block`.
+unsafe impl Sync for ParkedBlock {}
+
+impl ParkedBlock {
+    fn control(&self) -> &Control {
+        // SAFETY: the control block lives while a reference does.
+        unsafe { self.control.as_ref() }
+    }
+
+    /// Whether no [`Block`] is left: the bytes are nobody's.
+    pub fn is_unused(&self) -> bool {
+        self.control().counts.strong() == 0
+    }
+
+    /// The block's bytes.
+    pub fn size(&self) -> usize {
+        self.control().size
+    }
+
+    /// Gives the block's whole pages back to the system while its addresses stay reserved: whoever
+    /// writes there later writes to memory that nobody reads. Returns the bytes given back: 0 when
+    /// the block [is used](Self::is_unused), is foreign, has no whole page, or the system has no
+    /// such call. Cost: some microseconds and a page fault each, should the pages be touched again.
+    pub fn discard_pages(&self) -> usize {
+        let control = self.control();
+        if !self.is_unused() || control.pool.is_none() {
+            return 0;
+        }
+        #[cfg(target_os = "linux")]
+        {
+            // SAFETY: sysconf has no preconditions.
+            let page =
+                usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+            let start = control.ptr.addr().get().next_multiple_of(page);
+            let end = (control.ptr.addr().get() + control.size) & !(page - 1);
+            if start >= end {
+                return 0;
+            }
+            let first = control.ptr.as_ptr().with_addr(start);
+            // SAFETY: the pages lie inside of a live private allocation whose contents nobody
+            // reads any more; DONTNEED makes them zero pages.
+            let result = unsafe { libc::madvise(first.cast(), end - start, libc::MADV_DONTNEED) };
+            if result == 0 { end - start } else { 0 }
+        }
+        #[cfg(not(target_os = "linux"))]
+        0
+    }
+}
+
+impl Drop for ParkedBlock {
+    fn drop(&mut self) {
+        if self.control().counts.release_parked() {
+            // SAFETY: the last reference of both kinds; the last strong one settled the account.
+            unsafe { free_parked(self.control) };
+        }
+    }
+}
+
+impl fmt::Debug for ParkedBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParkedBlock")
+            .field("size", &self.size())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::system_memory_pool;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_parked_block_leaves_the_account_and_keeps_its_memory() {
+        let pool = system_memory_pool().limit(10_000);
+        let block = Block::allocate(8192, Alignment::DEFAULT, &pool, true).unwrap();
+        let ptr = block.as_ptr();
+        let other = block.clone();
+        let parked = block.park();
+        assert_eq!(
+            (pool.bytes_allocated(), pool.statistics().parked_bytes),
+            (8192, 0)
+        );
+        assert!(!parked.is_unused());
+        assert_eq!(parked.discard_pages(), 0);
+        drop(other);
+        assert_eq!(
+            (pool.bytes_allocated(), pool.statistics().parked_bytes),
+            (0, 8192)
+        );
+        assert_eq!(pool.available(), Some(10_000));
+        assert!(parked.is_unused());
+        // SAFETY: the parked reference keeps the memory; a late writer does this.
+        unsafe { ptr.write_bytes(7, 8192) };
+        if cfg!(target_os = "linux") {
+            assert!(parked.discard_pages() >= 4096);
+        }
+        // SAFETY: as above.
+        unsafe { ptr.write_bytes(9, 8192) };
+        drop(parked);
+        assert_eq!(pool.statistics().parked_bytes, 0);
+        assert_eq!(pool.live_allocations(), 0);
+    }
+
+    #[test]
+    fn a_foreign_block_drops_its_owner_once_and_cannot_grow() {
+        let owner = Arc::new([1_u8, 2, 3]);
+        let ptr = NonNull::from(&owner[0]);
+        // SAFETY: the Arc keeps the bytes.
+        let mut block = unsafe { Block::foreign(ptr, 3, Arc::clone(&owner)) }.unwrap();
+        assert_eq!(Arc::strong_count(&owner), 2);
+        assert!(block.pool().is_none());
+        assert_eq!(
+            block.reallocate(10).unwrap_err().code(),
+            "ERR_OFFHEAP_NOT_SUPPORTED"
+        );
+        let parked = block.clone().park();
+        assert_eq!(block.reallocate(10).unwrap_err().code(), "ERR_OFFHEAP_BUSY");
+        drop(block);
+        assert_eq!(Arc::strong_count(&owner), 2);
+        drop(parked);
+        assert_eq!(Arc::strong_count(&owner), 1);
+    }
+}

@@ -1,0 +1,38 @@
+//! Memory pools, aligned buffers and builders with exact accounting and hard limits.
+//!
+//! ```
+//! use offheap::{MutableBuffer, default_memory_pool};
+//!
+//! let query = default_memory_pool().limit(64 << 20);
+//! let mut buffer = MutableBuffer::zeroed(1 << 20, &query)?;
+//! buffer[0] = 42;
+//! let shared = buffer.freeze();
+//! let header = shared.slice(0, 64)?;
+//! assert_eq!((header[0], query.bytes_allocated()), (42, 1 << 20));
+//! drop((shared, header));
+//! assert_eq!(query.close()?.bytes, 0);
+//! # Ok::<(), offheap::Error>(())
+//! ```
+//!
+//! Layers, each using only those before it: [`pool`] (with its adaptors), [`buffer`], [`builder`]
+//! and [`io`].
+
+mod adaptor;
+mod alignment;
+pub mod buffer;
+pub mod builder;
+mod error;
+pub mod io;
+pub mod pool;
+mod sync;
+
+pub use alignment::{Alignment, MAX_ALIGNMENT};
+pub use buffer::{Block, Buffer, MutableBuffer, ParkedBlock, ResizableBuffer, UninitBuffer};
+pub use builder::{BitmapBuilder, BufferBuilder, TypedBufferBuilder};
+pub use error::{Error, ErrorKind, Result};
+pub use io::{BufferOutputStream, BufferReader, FixedSizeBufferWriter, MockOutputStream};
+pub use pool::{
+    LeakReport, MemoryPool, Pool, Statistics, default_memory_pool, jemalloc_memory_pool,
+    mimalloc_memory_pool, set_default_memory_pool, supported_memory_backends, system_memory_pool,
+    total_allocated_bytes,
+};

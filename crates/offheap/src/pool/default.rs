@@ -1,0 +1,138 @@
+//! The built-in pools, and which of them is the default.
+
+use super::backend::{BACKENDS, Backend, SUPPORTED};
+use super::handle::{Pool, PoolCore};
+use crate::error::Result;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{LazyLock, PoisonError, RwLock};
+
+static SYSTEM: PoolCore = PoolCore::of_backend(Backend::System);
+#[cfg(feature = "mimalloc")]
+static MIMALLOC: PoolCore = PoolCore::of_backend(Backend::Mimalloc);
+#[cfg(feature = "jemalloc")]
+static JEMALLOC: PoolCore = PoolCore::of_backend(Backend::Jemalloc);
+
+fn core_of(backend: Backend) -> &'static PoolCore {
+    match backend {
+        #[cfg(feature = "mimalloc")]
+        Backend::Mimalloc => &MIMALLOC,
+        #[cfg(feature = "jemalloc")]
+        Backend::Jemalloc => &JEMALLOC,
+        Backend::System => &SYSTEM,
+    }
+}
+
+/// The environment variables that name the default pool, the first one set wins: ours, Apache
+/// Arrow's, Alkaid's.
+const VARIABLES: [&str; 3] = [
+    "OFFHEAP_DEFAULT_MEMORY_POOL",
+    "ARROW_DEFAULT_MEMORY_POOL",
+    "ALKAID_DEFAULT_MEMORY_POOL",
+];
+
+/// The preferred backend, or the one that the environment asks for. A wrong name warns, once, as
+/// Arrow does.
+static INITIAL: LazyLock<&'static PoolCore> = LazyLock::new(|| {
+    let preferred = BACKENDS[0];
+    let Some((variable, value)) = VARIABLES.iter().find_map(|variable| {
+        std::env::var_os(variable)
+            .filter(|value| !value.is_empty())
+            .map(|value| (variable, value))
+    }) else {
+        return core_of(preferred);
+    };
+    let value = value.to_string_lossy();
+    match Backend::named(&value) {
+        Ok(backend) => core_of(backend),
+        Err(_) => {
+            eprintln!(
+                "offheap: unsupported backend '{value}' specified in {variable} (supported: {SUPPORTED}); using '{}'",
+                preferred.name()
+            );
+            core_of(preferred)
+        }
+    }
+});
+
+/// The pool that [`set_default_memory_pool`] installed.
+static REPLACED: RwLock<Option<Pool>> = RwLock::new(None);
+/// Whether there is one: the usual case asks no lock.
+static IS_REPLACED: AtomicBool = AtomicBool::new(false);
+
+/// The pool that is used where none is named: mimalloc's, else jemalloc's, else the system's, unless
+/// the environment (`OFFHEAP_DEFAULT_MEMORY_POOL`, read once) or [`set_default_memory_pool`] says
+/// otherwise.
+#[inline]
+pub fn default_memory_pool() -> Pool {
+    if IS_REPLACED.load(Ordering::Acquire)
+        && let Some(pool) = &*REPLACED.read().unwrap_or_else(PoisonError::into_inner)
+    {
+        return pool.clone();
+    }
+    Pool::of_static(*INITIAL)
+}
+
+/// Makes `pool` the default of the whole process (`pyarrow.set_memory_pool`). Buffers that exist
+/// stay with the pool they came from.
+///
+/// # Errors
+/// [`Closed`](crate::ErrorKind::Closed) for a pool that was closed.
+pub fn set_default_memory_pool(pool: &Pool) -> Result<()> {
+    if pool.is_closed() {
+        return Err(crate::error::Error::closed(format!(
+            "pool '{}'",
+            pool.name()
+        )));
+    }
+    let mut replaced = REPLACED.write().unwrap_or_else(PoisonError::into_inner);
+    let is_initial = pool.ptr_eq(&Pool::of_static(*INITIAL));
+    let old = std::mem::replace(&mut *replaced, (!is_initial).then(|| pool.clone()));
+    IS_REPLACED.store(!is_initial, Ordering::Release);
+    drop(replaced);
+    // A custom pool's own destructor may allocate: not under the lock.
+    drop(old);
+    Ok(())
+}
+
+/// The C library's pool.
+pub fn system_memory_pool() -> Pool {
+    Pool::of_static(&SYSTEM)
+}
+
+/// mimalloc's pool.
+///
+/// # Errors
+/// [`NotSupported`](crate::ErrorKind::NotSupported) in a build without the feature `mimalloc`.
+pub fn mimalloc_memory_pool() -> Result<Pool> {
+    memory_pool_named("mimalloc")
+}
+
+/// jemalloc's pool.
+///
+/// # Errors
+/// [`NotSupported`](crate::ErrorKind::NotSupported) in a build without the feature `jemalloc`.
+pub fn jemalloc_memory_pool() -> Result<Pool> {
+    memory_pool_named("jemalloc")
+}
+
+/// A backend's pool by its name.
+///
+/// # Errors
+/// - [`NotSupported`](crate::ErrorKind::NotSupported) for a backend that this build lacks;
+/// - [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a name that is none.
+pub fn memory_pool_named(name: &str) -> Result<Pool> {
+    Backend::named(name).map(|backend| Pool::of_static(core_of(backend)))
+}
+
+/// The names of this build's backends, the preferred one first.
+pub fn supported_memory_backends() -> Vec<&'static str> {
+    BACKENDS.iter().map(|backend| backend.name()).collect()
+}
+
+/// Bytes in live allocations from every built-in backend, through whatever pools.
+pub fn total_allocated_bytes() -> u64 {
+    BACKENDS
+        .iter()
+        .map(|backend| core_of(*backend).account.snapshot().bytes)
+        .sum()
+}

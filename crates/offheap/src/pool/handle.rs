@@ -1,0 +1,640 @@
+//! The handle that every buffer holds.
+//!
+//! ```text
+//!   Pool (one word) ──▶ PoolCore { account, base, parent } ──▶ parent Pool … ──▶ a backend's static
+//!    bit 0: a static, never counted        │
+//!                                          └▶ base: the allocator under the whole chain
+//! ```
+//!
+//! A limit or a proxy is an account chained to its parent's, over one allocator: a level costs a few
+//! counter updates, not another virtual call.
+
+use super::account::{Account, UNLIMITED};
+use super::backend::{Backend, BackendStatistics};
+use super::memory_pool::MemoryPool;
+use super::statistics::{LeakReport, Statistics};
+use super::zero::zero_size_block;
+use crate::alignment::{Alignment, padded};
+use crate::error::{Error, ErrorKind, Result};
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Where the bytes come from.
+pub(super) enum Base {
+    Backend(Backend),
+    Custom(Arc<dyn MemoryPool>),
+}
+
+/// What a handle points to.
+pub(super) struct PoolCore {
+    pub(super) account: Account,
+    base: Base,
+    name: Cow<'static, str>,
+    parent: Option<Pool>,
+    closed: AtomicBool,
+}
+
+/// A counted handle to a memory pool.
+///
+/// Cloning is cheap (free for the built-in pools) and every buffer holds one, so a pool outlives
+/// its buffers by construction; Arrow's raw `MemoryPool*` does not (ARROW-4825).
+pub struct Pool {
+    /// A `PoolCore` that lives for ever when bit 0 is set, else one from `Arc::into_raw`.
+    core: NonNull<PoolCore>,
+    marker: PhantomData<Arc<PoolCore>>,
+}
+
+// SAFETY: a handle is an `Arc` or a reference to a static; everything in the core is Sync.
+unsafe impl Send for Pool {}
+// SAFETY: as above.
+unsafe impl Sync for Pool {}
+
+const STATIC: usize = 1;
+
+/// Bytes reserved under every limit of a chain, given back unless they are kept: also when a source
+/// of the program's own panics.
+struct Reserved<'a> {
+    pool: &'a Pool,
+    n: u64,
+}
+
+impl Reserved<'_> {
+    #[inline]
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.pool.unreserve(self.n);
+    }
+}
+
+impl PoolCore {
+    /// A backend's own pool, to be kept in a static.
+    pub(super) const fn of_backend(backend: Backend) -> Self {
+        Self {
+            account: Account::new(UNLIMITED),
+            base: Base::Backend(backend),
+            name: Cow::Borrowed(backend.name()),
+            parent: None,
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    #[inline]
+    fn is_base(&self) -> bool {
+        self.parent.is_none()
+    }
+}
+
+/// This pool's core and its ancestors'.
+#[derive(Clone)]
+struct Chain<'a>(Option<&'a PoolCore>);
+
+impl<'a> Iterator for Chain<'a> {
+    type Item = &'a PoolCore;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a PoolCore> {
+        let core = self.0?;
+        self.0 = core.parent.as_ref().map(Pool::core);
+        Some(core)
+    }
+}
+
+impl Pool {
+    /// The handle of a core that lives for ever.
+    pub(super) fn of_static(core: &'static PoolCore) -> Self {
+        Self {
+            core: NonNull::from(core).map_addr(|a| a | STATIC),
+            marker: PhantomData,
+        }
+    }
+
+    fn of_core(core: PoolCore) -> Self {
+        let raw = Arc::into_raw(Arc::new(core)).cast_mut();
+        // SAFETY: `Arc::into_raw` is never null.
+        let core = unsafe { NonNull::new_unchecked(raw) };
+        Self {
+            core,
+            marker: PhantomData,
+        }
+    }
+
+    /// A pool over a program's own source of memory.
+    ///
+    /// The pool counts, so [`MemoryPool`] implementations need not.
+    pub fn custom(source: impl MemoryPool + 'static) -> Self {
+        let source: Arc<dyn MemoryPool> = Arc::new(source);
+        let name = Cow::Owned(source.backend_name().to_owned());
+        Self::of_core(PoolCore {
+            account: Account::new(UNLIMITED),
+            base: Base::Custom(source),
+            name,
+            parent: None,
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// A pool that counts into `self` too, under `limit`.
+    pub(crate) fn child(&self, limit: u64, name: Option<&str>, kind: &'static str) -> Self {
+        let name = match name {
+            Some(name) => Cow::Owned(name.to_owned()),
+            None => Cow::Owned(format!("{kind} of {}", self.name())),
+        };
+        let base = match &self.core().base {
+            Base::Backend(backend) => Base::Backend(*backend),
+            Base::Custom(source) => Base::Custom(Arc::clone(source)),
+        };
+        Self::of_core(PoolCore {
+            account: Account::new(limit),
+            base,
+            name,
+            parent: Some(self.clone()),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    #[inline]
+    fn is_static(&self) -> bool {
+        self.core.addr().get() & STATIC != 0
+    }
+
+    #[inline]
+    pub(super) fn core(&self) -> &PoolCore {
+        let core = self.core.as_ptr().map_addr(|a| a & !STATIC);
+        // SAFETY: a static, or an Arc's content that this handle keeps alive.
+        unsafe { &*core }
+    }
+
+    #[inline]
+    fn chain(&self) -> Chain<'_> {
+        Chain(Some(self.core()))
+    }
+
+    #[cold]
+    fn refused_by_system(&self, requested: usize) -> Error {
+        let core = self.core();
+        Error::allocator_refused(
+            requested as u64,
+            core.account.snapshot().bytes,
+            core.name.to_string(),
+        )
+    }
+
+    #[cold]
+    fn refused_by_limit(&self, requested: u64, refuser: &Account) -> Error {
+        let name = self
+            .chain()
+            .find(|core| std::ptr::eq(&raw const core.account, refuser))
+            .map_or_else(|| self.name().to_owned(), |core| core.name.to_string());
+        Error::new(ErrorKind::OutOfMemory {
+            requested,
+            limit: refuser.limit(),
+            allocated: refuser.reserved(),
+            pool: name,
+        })
+    }
+
+    /// Refuses when a pool of the chain was closed; reserves under every limit.
+    #[inline]
+    fn admit(&self, n: u64) -> Result<Reserved<'_>> {
+        if self.core().is_base() && !self.core().closed.load(Ordering::Relaxed) {
+            return Ok(Reserved { pool: self, n });
+        }
+        if let Some(closed) = self
+            .chain()
+            .find(|core| core.closed.load(Ordering::Acquire))
+        {
+            return Err(Error::closed(format!("pool '{}'", closed.name)));
+        }
+        Account::reserve(self.chain().map(|core| &core.account), n)
+            .map_err(|refuser| self.refused_by_limit(n, refuser))?;
+        Ok(Reserved { pool: self, n })
+    }
+
+    fn unreserve(&self, n: u64) {
+        self.chain().for_each(|core| core.account.unreserve(n));
+    }
+
+    /// A new block of `size` bytes at a multiple of `alignment`, uninitialised.
+    ///
+    /// The block may be written up to `size` rounded up to 64. Zero bytes give one shared address
+    /// that is never null. Low level: prefer the buffers of this crate.
+    ///
+    /// # Errors
+    /// - [`OutOfMemory`](ErrorKind::OutOfMemory) when the system or a limit refuses;
+    /// - [`Closed`](ErrorKind::Closed) after [`close`](Self::close).
+    #[inline]
+    pub fn allocate(&self, size: usize, alignment: Alignment) -> Result<NonNull<u8>> {
+        self.allocate_with(size, alignment, false)
+    }
+
+    /// As [`allocate`](Self::allocate), with every byte zero up to `size` rounded up to 64. Large
+    /// blocks come as zero pages: no byte is touched.
+    ///
+    /// # Errors
+    /// As [`allocate`](Self::allocate).
+    pub fn allocate_zeroed(&self, size: usize, alignment: Alignment) -> Result<NonNull<u8>> {
+        self.allocate_with(size, alignment, true)
+    }
+
+    #[inline]
+    fn allocate_with(
+        &self,
+        size: usize,
+        alignment: Alignment,
+        zeroed: bool,
+    ) -> Result<NonNull<u8>> {
+        let n = size as u64;
+        let reserved = self.admit(n)?;
+        let block = if size == 0 {
+            zero_size_block(alignment)
+        } else {
+            self.allocate_block(size, alignment, zeroed)?
+        };
+        reserved.keep();
+        self.chain()
+            .for_each(|core| core.account.commit_allocation(n));
+        Ok(block)
+    }
+
+    #[inline]
+    fn allocate_block(
+        &self,
+        size: usize,
+        alignment: Alignment,
+        zeroed: bool,
+    ) -> Result<NonNull<u8>> {
+        let Some(bytes) = padded(size) else {
+            return Err(self.refused_by_system(size));
+        };
+        match &self.core().base {
+            Base::Backend(backend) => match backend.allocate(bytes, alignment, zeroed) {
+                Some(block) => Ok(block),
+                None => Err(self.refused_by_system(size)),
+            },
+            Base::Custom(source) => {
+                let block = source.allocate(bytes, alignment)?;
+                if zeroed {
+                    // SAFETY: the source gave `bytes` bytes that nobody else knows.
+                    unsafe { block.write_bytes(0, bytes) };
+                }
+                Ok(block)
+            }
+        }
+    }
+
+    /// # Safety
+    /// - `block` came from `allocate_block` with `size`, which is not zero, and `alignment`.
+    #[inline]
+    unsafe fn free_block(&self, block: NonNull<u8>, size: usize, alignment: Alignment) {
+        // A live block's size could be padded once, so it can be now.
+        let bytes = padded(size).unwrap_or(size);
+        match &self.core().base {
+            // SAFETY: the caller's promise; the padded size is what was asked for.
+            Base::Backend(backend) => unsafe { backend.free(block, bytes, alignment) },
+            // SAFETY: as above.
+            Base::Custom(source) => unsafe { source.free(block, bytes, alignment) },
+        }
+    }
+
+    /// Changes a block's size, keeping the first `min(old_size, new_size)` bytes.
+    ///
+    /// # Errors
+    /// As [`allocate`](Self::allocate); the old block is then still valid and counted.
+    ///
+    /// # Safety
+    /// - `ptr` came from this pool, or another handle to it, with `old_size` and `alignment`, and
+    ///   is live;
+    /// - nobody uses the block during the call.
+    pub unsafe fn reallocate(
+        &self,
+        ptr: NonNull<u8>,
+        old_size: usize,
+        new_size: usize,
+        alignment: Alignment,
+    ) -> Result<NonNull<u8>> {
+        let Some(growth) = new_size.checked_sub(old_size).filter(|n| *n > 0) else {
+            // SAFETY: the caller's promise.
+            let block = unsafe { self.reallocate_block(ptr, old_size, new_size, alignment)? };
+            let n = (old_size - new_size) as u64;
+            self.chain().for_each(|core| core.account.commit_shrink(n));
+            return Ok(block);
+        };
+        let n = growth as u64;
+        let reserved = self.admit(n)?;
+        // SAFETY: the caller's promise.
+        let block = unsafe { self.reallocate_block(ptr, old_size, new_size, alignment)? };
+        reserved.keep();
+        self.chain().for_each(|core| core.account.commit_growth(n));
+        Ok(block)
+    }
+
+    /// # Safety
+    /// As [`reallocate`](Self::reallocate).
+    unsafe fn reallocate_block(
+        &self,
+        ptr: NonNull<u8>,
+        old_size: usize,
+        new_size: usize,
+        alignment: Alignment,
+    ) -> Result<NonNull<u8>> {
+        if old_size == 0 {
+            return if new_size == 0 {
+                Ok(ptr)
+            } else {
+                self.allocate_block(new_size, alignment, false)
+            };
+        }
+        if new_size == 0 {
+            // SAFETY: the caller's promise.
+            unsafe { self.free_block(ptr, old_size, alignment) };
+            return Ok(zero_size_block(alignment));
+        }
+        let old = padded(old_size).unwrap_or(old_size);
+        let Some(new) = padded(new_size) else {
+            return Err(self.refused_by_system(new_size));
+        };
+        if old == new {
+            return Ok(ptr);
+        }
+        match &self.core().base {
+            Base::Backend(backend) => {
+                // SAFETY: the caller's promise; padded sizes are what was asked for.
+                match unsafe { backend.reallocate(ptr, old, new, alignment) } {
+                    Some(block) => Ok(block),
+                    None => Err(self.refused_by_system(new_size)),
+                }
+            }
+            // SAFETY: as above.
+            Base::Custom(source) => unsafe { source.reallocate(ptr, old, new, alignment) },
+        }
+    }
+
+    /// Gives a block back.
+    ///
+    /// # Safety
+    /// - `ptr` came from this pool, or another handle to it, with `size` and `alignment`, and is
+    ///   live;
+    /// - nobody uses the block any more.
+    #[inline]
+    pub unsafe fn free(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
+        if size != 0 {
+            // SAFETY: the caller's promise.
+            unsafe { self.free_block(ptr, size, alignment) };
+        }
+        self.chain()
+            .for_each(|core| core.account.commit_free(size as u64));
+    }
+
+    /// Counts a block as given back though its memory waits for somebody: it leaves the bytes
+    /// allocated and every limit, and shows as parked.
+    pub(crate) fn park(&self, size: usize) {
+        self.chain().for_each(|core| {
+            core.account.commit_free(size as u64);
+            core.account.park(size as u64);
+        });
+    }
+
+    /// Frees a block that was [parked](Self::park).
+    ///
+    /// # Safety
+    /// - As [`free`](Self::free), and `park(size)` was called for the block.
+    pub(crate) unsafe fn free_parked(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
+        if size != 0 {
+            // SAFETY: the caller's promise.
+            unsafe { self.free_block(ptr, size, alignment) };
+        }
+        self.chain()
+            .for_each(|core| core.account.unpark(size as u64));
+    }
+
+    /// Bytes in live allocations, as asked for.
+    pub fn bytes_allocated(&self) -> u64 {
+        self.core().account.snapshot().bytes
+    }
+
+    /// The most that [`bytes_allocated`](Self::bytes_allocated) has been (Arrow's `max_memory`).
+    pub fn peak_bytes(&self) -> u64 {
+        self.core().account.snapshot().peak
+    }
+
+    /// Bytes ever allocated; growth adds its difference.
+    pub fn total_bytes_allocated(&self) -> u64 {
+        self.core().account.snapshot().total
+    }
+
+    /// Allocations and growing reallocations.
+    pub fn num_allocations(&self) -> u64 {
+        self.core().account.snapshot().num_allocations
+    }
+
+    /// Allocations that were not freed.
+    pub fn live_allocations(&self) -> u64 {
+        self.core().account.snapshot().live
+    }
+
+    /// This pool's own limit in bytes.
+    pub fn limit_bytes(&self) -> Option<u64> {
+        self.core().account.limit()
+    }
+
+    /// Bytes that can still be had under every limit of the chain; `None` without one.
+    pub fn available(&self) -> Option<u64> {
+        self.chain()
+            .filter_map(|core| core.account.available())
+            .min()
+    }
+
+    /// All figures at once.
+    pub fn statistics(&self) -> Statistics {
+        let now = self.core().account.snapshot();
+        Statistics {
+            bytes_allocated: now.bytes,
+            peak_bytes: now.peak,
+            total_bytes_allocated: now.total,
+            num_allocations: now.num_allocations,
+            live_allocations: now.live,
+            parked_bytes: now.parked,
+            limit_bytes: self.limit_bytes(),
+            available: self.available(),
+            backend: self.backend_statistics(),
+        }
+    }
+
+    /// What the allocator underneath tells about itself. Cost: up to some milliseconds (jemalloc
+    /// merges its threads' figures).
+    pub fn backend_statistics(&self) -> BackendStatistics {
+        match &self.core().base {
+            Base::Backend(backend) => backend.statistics(),
+            Base::Custom(source) => source.backend_statistics(),
+        }
+    }
+
+    /// Starts [`peak_bytes`](Self::peak_bytes) anew from the bytes held now.
+    pub fn reset_peak(&self) {
+        self.core().account.reset_peak();
+    }
+
+    /// Gives the allocator's unused memory back to the system, for every pool over it. mimalloc
+    /// sweeps what the calling thread freed and what other threads handed back.
+    pub fn release_unused(&self) {
+        match &self.core().base {
+            Base::Backend(backend) => backend.release_unused(),
+            Base::Custom(source) => source.release_unused(),
+        }
+    }
+
+    /// Prints the allocator's own statistics to stderr.
+    pub fn print_stats(&self) {
+        match &self.core().base {
+            Base::Backend(backend) => backend.print_stats(),
+            Base::Custom(source) => source.print_stats(),
+        }
+    }
+
+    /// The name of the allocator underneath: `mimalloc`, `jemalloc`, `system`, or a custom one.
+    pub fn backend_name(&self) -> &str {
+        match &self.core().base {
+            Base::Backend(backend) => backend.name(),
+            Base::Custom(source) => source.backend_name(),
+        }
+    }
+
+    /// The pool's own name, which errors and reports give.
+    pub fn name(&self) -> &str {
+        &self.core().name
+    }
+
+    /// The pool that this one counts into.
+    pub fn parent(&self) -> Option<&Pool> {
+        self.core().parent.as_ref()
+    }
+
+    /// Whether two handles are of one pool.
+    pub fn ptr_eq(&self, other: &Self) -> bool {
+        self.core == other.core
+    }
+
+    /// A number that two handles share only if they are of one pool, while either lives.
+    pub fn key(&self) -> usize {
+        self.core.addr().get()
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    pub fn is_closed(&self) -> bool {
+        self.core().closed.load(Ordering::Acquire)
+    }
+
+    /// Refuses later allocations, also of pools that count into this one, and says what is alive.
+    /// Live buffers stay valid. Closing twice reports anew.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a backend's own pool or the default
+    /// pool, which others rely on.
+    pub fn close(&self) -> Result<LeakReport> {
+        if self.is_static() || self.ptr_eq(&super::default::default_memory_pool()) {
+            return Err(Error::invalid_argument(
+                "pool",
+                format_args!("'{}'", self.name()),
+                "neither a backend's own pool nor the default pool",
+            ));
+        }
+        self.core().closed.store(true, Ordering::Release);
+        let now = self.core().account.snapshot();
+        Ok(LeakReport {
+            pool: self.name().to_owned(),
+            bytes: now.bytes,
+            allocations: now.live,
+        })
+    }
+}
+
+impl Clone for Pool {
+    #[inline]
+    fn clone(&self) -> Self {
+        if !self.is_static() {
+            // SAFETY: without the bit, the pointer is `Arc::into_raw`'s and the Arc is alive.
+            unsafe { Arc::increment_strong_count(self.core.as_ptr()) };
+        }
+        Self {
+            core: self.core,
+            marker: PhantomData,
+        }
+    }
+}
+
+impl Drop for Pool {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.is_static() {
+            // SAFETY: as in `clone`; this handle's count ends here.
+            unsafe { Arc::decrement_strong_count(self.core.as_ptr()) };
+        }
+    }
+}
+
+impl PartialEq for Pool {
+    fn eq(&self, other: &Self) -> bool {
+        self.ptr_eq(other)
+    }
+}
+
+impl Eq for Pool {}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("name", &self.name())
+            .field("backend", &self.backend_name())
+            .field("bytes_allocated", &self.bytes_allocated())
+            .field("limit", &self.limit_bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+// SAFETY: `allocate`, `reallocate` and `free` keep the trait's promises, which are their own.
+unsafe impl MemoryPool for Pool {
+    fn allocate(&self, size: usize, alignment: Alignment) -> Result<NonNull<u8>> {
+        Self::allocate(self, size, alignment)
+    }
+
+    unsafe fn reallocate(
+        &self,
+        ptr: NonNull<u8>,
+        old_size: usize,
+        new_size: usize,
+        alignment: Alignment,
+    ) -> Result<NonNull<u8>> {
+        // SAFETY: the caller's promise.
+        unsafe { Self::reallocate(self, ptr, old_size, new_size, alignment) }
+    }
+
+    unsafe fn free(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::free(self, ptr, size, alignment) };
+    }
+
+    fn backend_name(&self) -> &str {
+        Self::backend_name(self)
+    }
+
+    fn release_unused(&self) {
+        Self::release_unused(self);
+    }
+
+    fn print_stats(&self) {
+        Self::print_stats(self);
+    }
+
+    fn backend_statistics(&self) -> BackendStatistics {
+        Self::backend_statistics(self)
+    }
+}

@@ -1,0 +1,25 @@
+//! Memory pools: where memory comes from, who is charged for it, and how much there may be.
+
+mod account;
+mod backend;
+mod default;
+mod handle;
+#[cfg(feature = "jemalloc")]
+pub mod jemalloc;
+mod memory_pool;
+#[cfg(feature = "mimalloc")]
+mod mimalloc;
+mod statistics;
+mod system;
+mod zero;
+
+pub(crate) use account::UNLIMITED;
+pub use backend::BackendStatistics;
+pub(crate) use backend::{BACKENDS, Backend};
+pub use default::{
+    default_memory_pool, jemalloc_memory_pool, memory_pool_named, mimalloc_memory_pool,
+    set_default_memory_pool, supported_memory_backends, system_memory_pool, total_allocated_bytes,
+};
+pub use handle::Pool;
+pub use memory_pool::MemoryPool;
+pub use statistics::{LeakReport, Statistics};

@@ -1,0 +1,13 @@
+//! The atomics and locks that loom replaces: `tests/loom.rs` compiles the files that use this
+//! module against its own `sync`, made of loom's types.
+
+pub(crate) use std::sync::Mutex;
+pub(crate) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+
+/// A function that is `const` here, for statics, and cannot be with loom's types.
+macro_rules! const_fn {
+    ($(#[$attribute:meta])* $visibility:vis fn $($rest:tt)*) => {
+        $(#[$attribute])* $visibility const fn $($rest)*
+    };
+}
+pub(crate) use const_fn;
