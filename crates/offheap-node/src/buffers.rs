@@ -332,7 +332,7 @@ fn apply(
         env,
         i64::try_from(told).unwrap_or(0) - i64::try_from(before).unwrap_or(0),
     );
-    end_all(env, state, old.as_ref().unwrap_or(&block), views, shown, gate_state);
+    end_all(env, state, &block, old, views, shown, gate_state);
     Ok(())
 }
 
@@ -461,7 +461,7 @@ fn freeze(env: Env, state: &Environment, id: f64, shown: &Shown, gate_state: u32
         };
         (change, handle.len, has_views)
     };
-    if has_views {
+    if has_views || !state.external_buffers {
         apply(env, state, id, &change, len, shown, gate_state)?;
     }
     let mut handles = state.handles_mut();

@@ -7,7 +7,7 @@
 use crate::arguments::{array_buffer, size};
 use crate::environment::Environment;
 use crate::errors::{OrThrow, disposed};
-use crate::handle::Handle;
+use crate::handle::{Handle, View};
 use crate::parking::detach;
 use crate::views::{copied, external, unknown};
 use napi::bindgen_prelude::{Env, Unknown};
@@ -37,6 +37,16 @@ fn check_window(env: Env, handle: &Handle, view: sys::napi_value) -> Result<()> 
     match array_buffer(env, view) {
         Some((data, length)) if window.slot.shows(data, length) => Ok(()),
         _ => Err(Error::invalid_argument("view", "another value", "the builder's window")),
+    }
+}
+
+/// Detaches a builder's window: private to it, so nobody works on it.
+fn end_window(env: Env, state: &Environment, window: Option<View>, view: sys::napi_value) {
+    if let Some(window) = &window {
+        window.slot.take();
+    }
+    if window.is_some() || !state.external_buffers {
+        detach(env, view);
     }
 }
 
@@ -107,10 +117,7 @@ fn window(
     let (block, last) = (handle.block.clone(), handle.view.take());
     drop(handles);
     state.adjust_external(env, -i64::try_from(told).unwrap_or(0));
-    if let Some(last) = last {
-        last.slot.take();
-        detach(env, view);
-    }
+    end_window(env, state, last, view);
     let (ptr, length) = (block.as_ptr(), block.capacity());
     if !state.external_buffers {
         return copied(env, ptr, length);
@@ -166,7 +173,6 @@ fn finish(
         with_block(handle, |handle| handle.block.reallocate(len))?;
     }
     handle.len = len;
-    handle.is_resizable = false;
     handle.zero_padding();
     let last = handle.view.take();
     let told = handle.block.size();
@@ -176,9 +182,6 @@ fn finish(
         env,
         i64::try_from(told).unwrap_or(0) - i64::try_from(before).unwrap_or(0),
     );
-    if let Some(last) = last {
-        last.slot.take();
-        detach(env, view);
-    }
+    end_window(env, state, last, view);
     crate::buffers::buffer_describe(env, id).map_err(|_| disposed("builder"))
 }

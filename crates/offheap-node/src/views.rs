@@ -236,16 +236,34 @@ fn keep_budget(state: &Environment, waiting: &[Arc<Slot>]) {
     }
 }
 
-/// Ends all views of a handle that stays.
+/// Ends all views of a handle that stays, and gives up `old`, the block that they showed, if the
+/// handle has another one now.
 pub(crate) fn end_all(
     env: Env,
     state: &Environment,
     block: &Block,
+    old: Option<Block>,
     views: impl Iterator<Item = View>,
     shown: &Shown,
     gate_state: u32,
 ) {
-    end(env, state, block, views, shown, gate_state);
+    end_copies(env, state, shown, gate_state);
+    let waiting = end(env, state, old.as_ref().unwrap_or(block), views, shown, gate_state);
+    drop(old);
+    keep_budget(state, &waiting);
+}
+
+/// Detaches views that are copies, in JavaScript's own memory; while something is in flight they
+/// stay, since a detach alone can abort the process (zlib on Node 20).
+fn end_copies(env: Env, state: &Environment, shown: &Shown, gate_state: u32) {
+    if state.external_buffers || !state.gate.is_idle(gate_state, 0) {
+        return;
+    }
+    for value in shown.as_slice() {
+        if array_buffer(env, *value).is_some() {
+            parking::detach(env, *value);
+        }
+    }
 }
 
 /// Whether every view of a handle can be detached now.
@@ -260,6 +278,7 @@ fn dispose(env: Env, state: &Environment, id: f64, shown: &Shown, gate_state: u3
         state.adjust_external(env, -i64::try_from(external).unwrap_or(0));
     }
     if view.is_none() {
+        end_copies(env, state, shown, gate_state);
         return Ok(false);
     }
     let views = view.into_iter().chain(windows);

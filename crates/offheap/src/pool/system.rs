@@ -176,11 +176,9 @@ unsafe impl Allocator for System {
             // SAFETY: mallinfo2 has no preconditions.
             let info = unsafe { libc::mallinfo2() };
             BackendStatistics {
-                // These two are of the whole process: everything shares the C library's malloc.
-                usable: Some((info.uordblks + info.hblkhd) as u64),
+                // Of the whole process: everything shares the C library's malloc.
                 retained: Some(info.fordblks as u64),
-                resident: None,
-                fragmented: None,
+                ..BackendStatistics::default()
             }
         }
         #[cfg(not(all(target_os = "linux", target_env = "gnu")))]

@@ -1,0 +1,26 @@
+// The Rust tests of the core under AddressSanitizer, in a target folder of their own (the flags change every crate).
+//
+//   node scripts/test-asan.mjs [cargo test options…]
+import { execFileSync } from 'node:child_process'
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { root } from './platform.mjs'
+import { runSteps } from './steps.mjs'
+
+const host = execFileSync('rustc', ['-vV']).toString().match(/^host: (.+)$/m)[1]
+// loom switches stacks by itself, which the sanitizer cannot follow; its tests own no memory of ours anyway.
+const tests = readdirSync(join(root, 'crates', 'offheap', 'tests'))
+  .flatMap((name) => (name.endsWith('.rs') && !name.startsWith('loom') ? ['--test', name.slice(0, -'.rs'.length)] : []))
+await runSteps([
+  {
+    name: 'AddressSanitizer',
+    // With --target the flags do not reach build scripts and procedural macros. Doc tests would need them twice.
+    command: ['cargo', '+nightly', 'test', '--no-fail-fast', '-p', 'offheap', '--lib', ...tests, '--target', host, ...process.argv.slice(2)],
+    env: {
+      RUSTFLAGS: '-Zsanitizer=address',
+      CARGO_TARGET_DIR: join(root, 'target', 'asan'),
+      // Requests that cannot be had must come back as null, as they do without the sanitizer.
+      ASAN_OPTIONS: ['allocator_may_return_null=1', process.env.ASAN_OPTIONS].filter(Boolean).join(':'),
+    },
+  },
+])
