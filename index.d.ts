@@ -9,9 +9,6 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
-/** A new mutable buffer. */
-export declare function bufferAllocate(pool: number, size: number, alignment: number, flags: number): number
-
 /** A new mutable buffer with the bytes of all parts. */
 export declare function bufferConcat(pool: number, parts: Array<number | Uint8Array>): number
 
@@ -21,10 +18,7 @@ export declare function bufferCopy(source: number | Uint8Array, offset: number, 
 /** Sets the words that describe a buffer. */
 export declare function bufferDescribe(buffer: number): void
 
-/** Ends a handle and its view; true when the memory has to wait for work in flight. */
-export declare function bufferDispose(buffer: number, view: ArrayBuffer | undefined, state: number): boolean
-
-/** As [`buffer_dispose`], for a handle with several views. */
+/** Ends a handle and its views; true when the memory has to wait for work in flight. */
 export declare function bufferDisposeWindows(buffer: number, views: Array<ArrayBuffer>, state: number): boolean
 
 /** Sets the bytes of `[start, end)`. */
@@ -54,9 +48,6 @@ export declare function bufferRead(source: number | Uint8Array, position: number
 /** Copies a buffer into a view that is a copy. */
 export declare function bufferRefresh(buffer: number, view: ArrayBuffer, offset: number): void
 
-/** Lets a handle go that nobody disposed and nobody can reach any more. Its views stay. */
-export declare function bufferRelease(buffer: number): void
-
 /** Makes room for `capacity` bytes; true when the views ended. */
 export declare function bufferReserve(buffer: number, capacity: number, views: Array<ArrayBuffer>, state: number): boolean
 
@@ -68,12 +59,6 @@ export declare function bufferShare(buffer: number): NativeTicket
 
 /** A SharedArrayBuffer over a buffer's bytes, which it keeps until it is collected. */
 export declare function bufferSharedView(buffer: number): SharedArrayBuffer
-
-/** A part of a buffer, over the same memory. */
-export declare function bufferSlice(buffer: number, offset: number, length: number, mutable: boolean): number
-
-/** A new ArrayBuffer over `[offset, offset + length)` of a buffer. */
-export declare function bufferView(buffer: number, offset: number, length: number): ArrayBuffer
 
 /** Copies bytes into a buffer; past the end nothing is written. */
 export declare function bufferWrite(buffer: number, position: number, bytes: number | Uint8Array): void

@@ -835,11 +835,9 @@ function __napiStampBindingTarget(exportsObject, target) {
 // linked import resolves to `undefined`.
 module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __napiLoadedBindingTarget)
 module.exports = nativeBinding
-module.exports.bufferAllocate = nativeBinding.bufferAllocate
 module.exports.bufferConcat = nativeBinding.bufferConcat
 module.exports.bufferCopy = nativeBinding.bufferCopy
 module.exports.bufferDescribe = nativeBinding.bufferDescribe
-module.exports.bufferDispose = nativeBinding.bufferDispose
 module.exports.bufferDisposeWindows = nativeBinding.bufferDisposeWindows
 module.exports.bufferFill = nativeBinding.bufferFill
 module.exports.bufferFlush = nativeBinding.bufferFlush
@@ -850,13 +848,10 @@ module.exports.bufferFromShared = nativeBinding.bufferFromShared
 module.exports.bufferPool = nativeBinding.bufferPool
 module.exports.bufferRead = nativeBinding.bufferRead
 module.exports.bufferRefresh = nativeBinding.bufferRefresh
-module.exports.bufferRelease = nativeBinding.bufferRelease
 module.exports.bufferReserve = nativeBinding.bufferReserve
 module.exports.bufferResize = nativeBinding.bufferResize
 module.exports.bufferShare = nativeBinding.bufferShare
 module.exports.bufferSharedView = nativeBinding.bufferSharedView
-module.exports.bufferSlice = nativeBinding.bufferSlice
-module.exports.bufferView = nativeBinding.bufferView
 module.exports.bufferWrite = nativeBinding.bufferWrite
 module.exports.bufferZeroPadding = nativeBinding.bufferZeroPadding
 module.exports.builderFinish = nativeBinding.builderFinish

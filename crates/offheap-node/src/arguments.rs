@@ -21,7 +21,11 @@ pub(crate) fn size(name: &'static str, value: f64) -> Result<usize> {
     if value >= 0.0 && value <= MAX_SAFE_INTEGER && value.fract() == 0.0 {
         usize::try_from(value as u64).map_err(|_| too_large(name, value))
     } else {
-        Err(Error::invalid_argument(name, value, "an integer from 0 to 2^53 - 1"))
+        Err(Error::invalid_argument(
+            name,
+            value,
+            "an integer from 0 to 2^53 - 1",
+        ))
     }
 }
 
@@ -74,11 +78,16 @@ impl Bytes {
         {
             let handles = state.handles();
             let handle = handles.get(id).ok_or_else(|| disposed("buffer"))?;
-            return Ok(Self { ptr: handle.ptr().as_ptr(), len: handle.len });
+            return Ok(Self {
+                ptr: handle.ptr().as_ptr(),
+                len: handle.len,
+            });
         }
-        typed_array(env, value).map(|(ptr, len)| Self { ptr, len }).ok_or_else(|| {
-            Error::invalid_argument("bytes", "another value", "a buffer or a Uint8Array")
-        })
+        typed_array(env, value)
+            .map(|(ptr, len)| Self { ptr, len })
+            .ok_or_else(|| {
+                Error::invalid_argument("bytes", "another value", "a buffer or a Uint8Array")
+            })
     }
 
     /// The bytes as a slice.
@@ -100,8 +109,7 @@ impl Bytes {
 pub(crate) fn typed_array(env: Env, value: sys::napi_value) -> Option<(*mut u8, usize)> {
     let mut is_typed_array = false;
     // SAFETY: a live value of this environment.
-    let status =
-        unsafe { sys::napi_is_typedarray(env.raw(), value, &raw mut is_typed_array) };
+    let status = unsafe { sys::napi_is_typedarray(env.raw(), value, &raw mut is_typed_array) };
     if status != sys::Status::napi_ok || !is_typed_array {
         return None;
     }
@@ -149,8 +157,7 @@ pub(crate) fn array_buffer(env: Env, value: sys::napi_value) -> Option<(*mut u8,
 pub(crate) fn elements(env: Env, array: Unknown<'_>) -> Option<Vec<sys::napi_value>> {
     let mut length = 0;
     // SAFETY: a live value of this environment; a value that is no array is refused by status.
-    let status =
-        unsafe { sys::napi_get_array_length(env.raw(), array.raw(), &raw mut length) };
+    let status = unsafe { sys::napi_get_array_length(env.raw(), array.raw(), &raw mut length) };
     if status != sys::Status::napi_ok {
         return None;
     }
@@ -158,9 +165,8 @@ pub(crate) fn elements(env: Env, array: Unknown<'_>) -> Option<Vec<sys::napi_val
         .map(|index| {
             let mut element = ptr::null_mut();
             // SAFETY: as above; a getter that throws is refused by status.
-            let status = unsafe {
-                sys::napi_get_element(env.raw(), array.raw(), index, &raw mut element)
-            };
+            let status =
+                unsafe { sys::napi_get_element(env.raw(), array.raw(), index, &raw mut element) };
             (status == sys::Status::napi_ok).then_some(element)
         })
         .collect()

@@ -5,12 +5,14 @@ use crate::environment::Environment;
 use crate::errors::{OrThrow, disposed};
 use crate::gate::Gate;
 use crate::handle::Handle;
+use crate::slot::Slot;
 use crate::views::{Shown, end_all, is_idle};
 use napi::JsValue;
 use napi::bindgen_prelude::{BigInt, Env, Unknown};
 use napi_derive::napi;
 use offheap::{Alignment, Block, Error, Pool, Result};
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
 /// Bits of `flags`.
 mod flags {
@@ -64,20 +66,8 @@ fn block_of(bytes: Bytes, alignment: Alignment, pool: &Pool) -> Result<Handle> {
 }
 
 /// A new mutable buffer.
-#[napi(catch_unwind)]
-pub fn buffer_allocate(
-    env: Env,
-    pool: f64,
-    size: f64,
-    alignment: f64,
-    flags: u32,
-) -> napi::Result<f64> {
-    let state = Environment::of(env)?;
-    allocate(env, state, pool, size, alignment, flags).or_throw(env)
-}
-
 #[inline]
-fn allocate(
+pub(crate) fn allocate(
     env: Env,
     state: &Environment,
     pool: f64,
@@ -86,20 +76,22 @@ fn allocate(
     flags: u32,
 ) -> Result<f64> {
     let (len, alignment) = (size("size", bytes)?, alignment(align)?);
-    let mut handle =
-        new_block(len, alignment, &state.pool(pool)?, flags & flags::ZERO_FILL != 0)?;
+    let mut handle = new_block(
+        len,
+        alignment,
+        &state.pool(pool)?,
+        flags & flags::ZERO_FILL != 0,
+    )?;
     handle.is_resizable = flags & flags::RESIZABLE != 0;
     adopt_new(env, state, handle)
 }
 
 /// A new buffer with a copy of `bytes`.
-#[napi(catch_unwind, ts_args_type = "pool: number, bytes: number | Uint8Array, flags: number")]
-pub fn buffer_from_bytes(
-    env: Env,
-    pool: f64,
-    bytes: Unknown<'_>,
-    flags: u32,
-) -> napi::Result<f64> {
+#[napi(
+    catch_unwind,
+    ts_args_type = "pool: number, bytes: number | Uint8Array, flags: number"
+)]
+pub fn buffer_from_bytes(env: Env, pool: f64, bytes: Unknown<'_>, flags: u32) -> napi::Result<f64> {
     let state = Environment::of(env)?;
     let made = || {
         let pool = state.pool(pool)?;
@@ -121,7 +113,9 @@ pub fn buffer_foreign(env: Env, address: BigInt, size: f64) -> napi::Result<f64>
 fn foreign(state: &Environment, address: &BigInt, bytes: f64) -> Result<f64> {
     let len = size("size", bytes)?;
     let (negative, word, lossless) = address.get_u64();
-    let end = usize::try_from(word).ok().and_then(|start| start.checked_add(len));
+    let end = usize::try_from(word)
+        .ok()
+        .and_then(|start| start.checked_add(len));
     let start = NonNull::new(ptr::with_exposed_provenance_mut::<u8>(
         usize::try_from(word).unwrap_or_default(),
     ));
@@ -134,24 +128,22 @@ fn foreign(state: &Environment, address: &BigInt, bytes: f64) -> Result<f64> {
             let block = unsafe { Block::foreign(start, len, ())? };
             adopt(state, Handle::whole(block, len))
         }
-        _ => Err(Error::invalid_argument("address", word, "the address of as many bytes")),
+        _ => Err(Error::invalid_argument(
+            "address",
+            word,
+            "the address of as many bytes",
+        )),
     }
 }
 
 /// A part of a buffer, over the same memory.
-#[napi(catch_unwind)]
-pub fn buffer_slice(
-    env: Env,
-    buffer: f64,
+pub(crate) fn slice(
+    state: &Environment,
+    id: f64,
     offset: f64,
     length: f64,
     mutable: bool,
-) -> napi::Result<f64> {
-    let state = Environment::of(env)?;
-    slice(state, buffer, offset, length, mutable).or_throw(env)
-}
-
-fn slice(state: &Environment, id: f64, offset: f64, length: f64, mutable: bool) -> Result<f64> {
+) -> Result<f64> {
     let handles = state.handles();
     let handle = handles.get(id).ok_or_else(|| disposed("buffer"))?;
     if mutable {
@@ -160,7 +152,10 @@ fn slice(state: &Environment, id: f64, offset: f64, length: f64, mutable: bool) 
     let at = position("offset", offset, handle.len)?;
     #[expect(clippy::float_cmp, reason = "the exact value that stands for the rest")]
     let len = if length == -1.0 {
-        handle.len.checked_sub(at).ok_or_else(|| Error::position("offset", at, handle.len))?
+        handle
+            .len
+            .checked_sub(at)
+            .ok_or_else(|| Error::position("offset", at, handle.len))?
     } else {
         position("length", length, handle.len)?
     };
@@ -202,18 +197,26 @@ fn copy(
 ) -> Result<f64> {
     let (alignment, pool) = (alignment(align)?, state.pool(pool)?);
     let source = Bytes::of(env, state, source)?;
-    let (at, len) =
-        (position("offset", offset, source.len)?, position("length", length, source.len)?);
+    let (at, len) = (
+        position("offset", offset, source.len)?,
+        position("length", length, source.len)?,
+    );
     if at.checked_add(len).is_none_or(|end| end > source.len) {
         return Err(Error::range(at, len, source.len));
     }
     // SAFETY: just checked.
-    let part = Bytes { ptr: unsafe { source.ptr.add(at) }, len };
+    let part = Bytes {
+        ptr: unsafe { source.ptr.add(at) },
+        len,
+    };
     adopt_new(env, state, block_of(part, alignment, &pool)?)
 }
 
 /// A new mutable buffer with the bytes of all parts.
-#[napi(catch_unwind, ts_args_type = "pool: number, parts: Array<number | Uint8Array>")]
+#[napi(
+    catch_unwind,
+    ts_args_type = "pool: number, parts: Array<number | Uint8Array>"
+)]
 pub fn buffer_concat(env: Env, pool: f64, parts: Unknown<'_>) -> napi::Result<f64> {
     let state = Environment::of(env)?;
     concat(env, state, pool, parts).or_throw(env)
@@ -263,7 +266,10 @@ pub fn buffer_pool(env: Env, buffer: f64) -> napi::Result<f64> {
 pub fn buffer_describe(env: Env, buffer: f64) -> napi::Result<()> {
     let state = Environment::of(env)?;
     let handles = state.handles();
-    let handle = handles.get(buffer).ok_or_else(|| disposed("buffer")).or_throw(env)?;
+    let handle = handles
+        .get(buffer)
+        .ok_or_else(|| disposed("buffer"))
+        .or_throw(env)?;
     describe(state, handle);
     Ok(())
 }
@@ -272,21 +278,56 @@ pub fn buffer_describe(env: Env, buffer: f64) -> napi::Result<()> {
 enum Change {
     /// Only the size.
     InPlace,
-    /// The block is reallocated: nobody else holds it and no view shows it.
+    /// The block is reallocated: nobody else holds it, and what shows it can be detached at once.
     Reallocate(usize),
     /// A new block takes the bytes over, because views, or work on old views, hold the old one.
     Move(usize),
 }
 
 /// Decides how the block gets `size` bytes.
-fn change_to(handle: &Handle, size: usize) -> Result<Change> {
+fn change_to(
+    env: Env,
+    state: &Environment,
+    handle: &Handle,
+    size: usize,
+    shown: &Shown,
+    gate_state: u32,
+) -> Result<Change> {
     let others = handle.others();
     if others > 0 {
         return Err(Error::busy(format!(
             "the memory cannot move: {others} other handles (slices, shared tickets) hold it"
         )));
     }
-    Ok(if handle.block.is_unique() { Change::Reallocate(size) } else { Change::Move(size) })
+    // Views that can end now lend the block, which then changes as if nobody had seen it: under a
+    // limit there may be no room for two. Where the detach is the gate it may be refused.
+    let lends = matches!(state.gate, Gate::Idle(_))
+        && is_idle(state, handle, gate_state)
+        && shown.are_attached(env, handle);
+    let lenders = if lends { lend(handle) } else { Vec::new() };
+    let is_unique = handle.block.is_unique();
+    give_back(handle, &lenders);
+    Ok(if is_unique {
+        Change::Reallocate(size)
+    } else {
+        Change::Move(size)
+    })
+}
+
+/// Takes the views' references to the block out.
+fn lend(handle: &Handle) -> Vec<Arc<Slot>> {
+    handle
+        .views()
+        .filter(|view| view.slot.lend().is_some())
+        .map(|view| Arc::clone(&view.slot))
+        .collect()
+}
+
+/// Undoes [`lend`].
+fn give_back(handle: &Handle, lenders: &[Arc<Slot>]) {
+    for slot in lenders {
+        slot.put(handle.block.clone());
+    }
 }
 
 /// Carries a change out, ends the views, and sets the size. An error leaves everything as it was.
@@ -304,11 +345,18 @@ fn apply(
     let mut old = None;
     match *change {
         Change::InPlace => {}
-        Change::Reallocate(size) => handle.block.reallocate(size)?,
+        Change::Reallocate(size) => {
+            let lenders = lend(handle);
+            if let Err(error) = handle.block.reallocate(size) {
+                give_back(handle, &lenders);
+                return Err(error);
+            }
+        }
         Change::Move(size) => {
-            let pool = handle.block.pool().ok_or_else(|| {
-                Error::not_supported("foreign memory cannot be resized")
-            })?;
+            let pool = handle
+                .block
+                .pool()
+                .ok_or_else(|| Error::not_supported("foreign memory cannot be resized"))?;
             let block = Block::allocate(size, handle.block.alignment(), pool, false)?;
             // SAFETY: both blocks have `min` bytes and more; a new block overlaps nothing.
             unsafe {
@@ -322,8 +370,16 @@ fn apply(
         }
     }
     handle.len = len;
-    let views = handle.view.take().into_iter().chain(std::mem::take(&mut handle.windows));
-    let told = if handle.block.pool().is_some() { handle.block.size() } else { 0 };
+    let views = handle
+        .view
+        .take()
+        .into_iter()
+        .chain(std::mem::take(&mut handle.windows));
+    let told = if handle.block.pool().is_some() {
+        handle.block.size()
+    } else {
+        0
+    };
     let before = std::mem::replace(&mut handle.external, told);
     describe(state, handle);
     let block = handle.block.clone();
@@ -370,7 +426,7 @@ fn resize(
         // As in the core: growth into the padding moves nothing, but what is used is counted.
         let counted = handle.block.size();
         if len > counted || (shrink_to_fit && len <= handle.len && len != counted) {
-            change_to(handle, len)?
+            change_to(env, state, handle, len, shown, gate_state)?
         } else if len == handle.len {
             describe(state, handle);
             return Ok(false);
@@ -427,20 +483,21 @@ fn reserve(
             describe(state, handle);
             return Ok(false);
         }
-        (change_to(handle, capacity)?, handle.len)
+        (
+            change_to(env, state, handle, capacity, shown, gate_state)?,
+            handle.len,
+        )
     };
     apply(env, state, id, &change, len, shown, gate_state)?;
     Ok(true)
 }
 
 /// Ends a buffer's views and makes it immutable; true when views ended.
-#[napi(catch_unwind, ts_args_type = "buffer: number, views: Array<ArrayBuffer>, state: number")]
-pub fn buffer_freeze(
-    env: Env,
-    buffer: f64,
-    views: Unknown<'_>,
-    state: u32,
-) -> napi::Result<bool> {
+#[napi(
+    catch_unwind,
+    ts_args_type = "buffer: number, views: Array<ArrayBuffer>, state: number"
+)]
+pub fn buffer_freeze(env: Env, buffer: f64, views: Unknown<'_>, state: u32) -> napi::Result<bool> {
     let environment = Environment::of(env)?;
     let shown = Shown::list(env, views);
     freeze(env, environment, buffer, &shown, state).or_throw(env)
@@ -472,7 +529,10 @@ fn freeze(env: Env, state: &Environment, id: f64, shown: &Shown, gate_state: u32
 }
 
 /// Whether two ranges hold the same bytes.
-#[napi(catch_unwind, ts_args_type = "a: number | Uint8Array, b: number | Uint8Array")]
+#[napi(
+    catch_unwind,
+    ts_args_type = "a: number | Uint8Array, b: number | Uint8Array"
+)]
 pub fn bytes_equal(env: Env, a: Unknown<'_>, b: Unknown<'_>) -> napi::Result<bool> {
     let state = Environment::of(env)?;
     let (a, b) = pair(env, state, a, b).or_throw(env)?;
@@ -485,7 +545,10 @@ fn pair(env: Env, state: &Environment, a: Unknown<'_>, b: Unknown<'_>) -> Result
 }
 
 /// -1, 0 or 1: the order of two byte strings.
-#[napi(catch_unwind, ts_args_type = "a: number | Uint8Array, b: number | Uint8Array")]
+#[napi(
+    catch_unwind,
+    ts_args_type = "a: number | Uint8Array, b: number | Uint8Array"
+)]
 pub fn bytes_compare(env: Env, a: Unknown<'_>, b: Unknown<'_>) -> napi::Result<i32> {
     let state = Environment::of(env)?;
     let (a, b) = pair(env, state, a, b).or_throw(env)?;
@@ -522,7 +585,11 @@ pub fn bytes_at(env: Env, a: Unknown<'_>, index: f64) -> napi::Result<u32> {
             return Err(Error::invalid_argument("index", index, "an integer"));
         }
         #[expect(clippy::cast_precision_loss, reason = "sizes are below 2^53")]
-        let at = if index < 0.0 { index + bytes.len as f64 } else { index };
+        let at = if index < 0.0 {
+            index + bytes.len as f64
+        } else {
+            index
+        };
         match size("index", at) {
             // SAFETY: inside of a live range.
             Ok(at) if at < bytes.len => Ok(u32::from(unsafe { bytes.ptr.add(at).read() })),
@@ -544,8 +611,10 @@ pub fn buffer_fill(env: Env, buffer: f64, byte: f64, start: f64, end: f64) -> na
             .ok()
             .and_then(|value| u8::try_from(value).ok())
             .ok_or_else(|| Error::invalid_argument("byte", byte, "an integer from 0 to 255"))?;
-        let (start, end) =
-            (position("start", start, handle.len)?, position("end", end, handle.len)?);
+        let (start, end) = (
+            position("start", start, handle.len)?,
+            position("end", end, handle.len)?,
+        );
         let length = end
             .checked_sub(start)
             .ok_or_else(|| Error::range(start, "a negative number", handle.len))?;
@@ -571,13 +640,11 @@ pub fn buffer_zero_padding(env: Env, buffer: f64) -> napi::Result<()> {
 }
 
 /// Copies bytes into a buffer; past the end nothing is written.
-#[napi(catch_unwind, ts_args_type = "buffer: number, position: number, bytes: number | Uint8Array")]
-pub fn buffer_write(
-    env: Env,
-    buffer: f64,
-    position: f64,
-    bytes: Unknown<'_>,
-) -> napi::Result<()> {
+#[napi(
+    catch_unwind,
+    ts_args_type = "buffer: number, position: number, bytes: number | Uint8Array"
+)]
+pub fn buffer_write(env: Env, buffer: f64, position: f64, bytes: Unknown<'_>) -> napi::Result<()> {
     let state = Environment::of(env)?;
     write(env, state, buffer, position, bytes).or_throw(env)
 }

@@ -33,10 +33,16 @@ fn with_block(handle: &mut Handle, change: impl FnOnce(&mut Handle) -> Result<()
 /// Refuses a value that is not the builder's current window: it is about to be detached because the
 /// block may move.
 fn check_window(env: Env, handle: &Handle, view: sys::napi_value) -> Result<()> {
-    let Some(window) = &handle.view else { return Ok(()) };
+    let Some(window) = &handle.view else {
+        return Ok(());
+    };
     match array_buffer(env, view) {
         Some((data, length)) if window.slot.shows(data, length) => Ok(()),
-        _ => Err(Error::invalid_argument("view", "another value", "the builder's window")),
+        _ => Err(Error::invalid_argument(
+            "view",
+            "another value",
+            "the builder's window",
+        )),
     }
 }
 
@@ -88,7 +94,10 @@ fn window(
     zero: bool,
 ) -> Result<sys::napi_value> {
     let capacity = size("capacity", capacity)?;
-    if capacity.checked_next_multiple_of(64).is_none_or(|bytes| bytes > state.max_view) {
+    if capacity
+        .checked_next_multiple_of(64)
+        .is_none_or(|bytes| bytes > state.max_view)
+    {
         return Err(Error::not_supported(format!(
             "a builder's memory is one ArrayBuffer: at most {} bytes on this runtime",
             state.max_view

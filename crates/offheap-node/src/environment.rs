@@ -91,12 +91,19 @@ impl Environment {
     /// The pool named `id`.
     #[inline]
     pub(crate) fn pool(&self, id: f64) -> offheap::Result<Pool> {
-        self.pools.borrow().get(id).cloned().ok_or_else(|| disposed("pool"))
+        self.pools
+            .borrow()
+            .get(id)
+            .cloned()
+            .ok_or_else(|| disposed("pool"))
     }
 
     /// Sets a shared word.
     #[inline]
-    #[expect(clippy::cast_precision_loss, reason = "addresses and sizes are below 2^53")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "addresses and sizes are below 2^53"
+    )]
     pub(crate) fn set_word(&self, index: usize, value: u64) {
         self.set_number(index, value as f64);
     }
@@ -119,9 +126,8 @@ impl Environment {
     pub(crate) fn make_error(&self, env: Env) -> Option<sys::napi_value> {
         let mut function = ptr::null_mut();
         // SAFETY: the reference is strong and lives as long as the environment.
-        let status = unsafe {
-            sys::napi_get_reference_value(env.raw(), self.make_error, &raw mut function)
-        };
+        let status =
+            unsafe { sys::napi_get_reference_value(env.raw(), self.make_error, &raw mut function) };
         (status == sys::Status::napi_ok && !function.is_null()).then_some(function)
     }
 
@@ -178,11 +184,7 @@ unsafe extern "C" fn on_end(data: *mut c_void) {
     drop((handles, pools));
 }
 
-unsafe extern "C" fn free_environment(
-    _env: sys::napi_env,
-    data: *mut c_void,
-    _hint: *mut c_void,
-) {
+unsafe extern "C" fn free_environment(_env: sys::napi_env, data: *mut c_void, _hint: *mut c_void) {
     // SAFETY: the box that `configure` made; nothing calls after this.
     drop(unsafe { Box::from_raw(data.cast::<Environment>()) });
 }
@@ -214,7 +216,10 @@ fn probe_external_buffers(env: Env) -> bool {
 }
 
 /// Sets this environment up: once, before any other call.
-#[napi(catch_unwind, ts_args_type = "words: ArrayBuffer, makeError: (code: string, message: string, argument: string, requested: number, limit: number, allocated: number, pool: string) => Error, options: number")]
+#[napi(
+    catch_unwind,
+    ts_args_type = "words: ArrayBuffer, makeError: (code: string, message: string, argument: string, requested: number, limit: number, allocated: number, pool: string) => Error, options: number"
+)]
 pub fn configure(
     env: Env,
     words: Unknown<'_>,
@@ -253,9 +258,12 @@ fn start(env: Env, words: Unknown<'_>, make_error: Unknown<'_>, options: u32) ->
         sys::napi_create_reference(env.raw(), make_error.raw(), 1, &raw mut make_error_ref);
         sys::napi_create_reference(env.raw(), words.raw(), 1, &raw mut words_ref);
     }
-    let external_buffers =
-        options & options::NO_EXTERNAL == 0 && probe_external_buffers(env);
-    let max_view = if options & options::SMALL_VIEWS != 0 { 1_u64 << 32 } else { (1 << 53) - 1 };
+    let external_buffers = options & options::NO_EXTERNAL == 0 && probe_external_buffers(env);
+    let max_view = if options & options::SMALL_VIEWS != 0 {
+        1_u64 << 32
+    } else {
+        (1 << 53) - 1
+    };
     let state = Box::new(Environment {
         env: env.raw(),
         words: words_ptr.cast(),
@@ -291,10 +299,10 @@ fn start(env: Env, words: Unknown<'_>, make_error: Unknown<'_>, options: u32) ->
     Ok(())
 }
 
-/// Keeps the module loaded for the rest of the process: allocators have threads' state that must
-/// outlive a worker that was the first to load it.
+/// Adds the hot calls to the exports, and keeps the module loaded for the rest of the process:
+/// allocators have threads' state that must outlive a worker that was the first to load it.
 #[napi(module_exports)]
-pub fn keep_loaded(_exports: Object<'_>, _env: Env) -> Result<()> {
+pub fn start_module(exports: Object<'_>, env: Env) -> Result<()> {
     napi::bindgen_prelude::retain_current_module_for_unload_safety();
-    Ok(())
+    crate::hot::export(&exports, env)
 }

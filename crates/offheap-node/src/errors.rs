@@ -20,7 +20,12 @@ pub(crate) fn throw(env: Env, error: &offheap::Error) -> Error {
 #[expect(clippy::cast_precision_loss, reason = "figures for a message")]
 fn try_throw(env: Env, error: &offheap::Error) -> Option<()> {
     let (argument, requested, limit, allocated, pool) = match error.kind() {
-        ErrorKind::OutOfMemory { requested, limit, allocated, pool } => (
+        ErrorKind::OutOfMemory {
+            requested,
+            limit,
+            allocated,
+            pool,
+        } => (
             "",
             *requested as f64,
             limit.map_or(-1.0, |limit| limit as f64),
@@ -80,4 +85,10 @@ impl<T> OrThrow<T> for offheap::Result<T> {
 #[cold]
 pub(crate) fn disposed(what: &'static str) -> offheap::Error {
     offheap::Error::new(ErrorKind::Disposed { what })
+}
+
+/// The error for what must not happen: a panic that was caught.
+#[cold]
+pub(crate) fn internal() -> offheap::Error {
+    offheap::Error::not_supported("offheap: internal error (a panic was caught)")
 }

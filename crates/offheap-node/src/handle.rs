@@ -53,7 +53,11 @@ impl Handle {
     }
 
     pub(crate) fn capacity(&self) -> usize {
-        if self.is_whole { self.block.capacity() } else { self.len }
+        if self.is_whole {
+            self.block.capacity()
+        } else {
+            self.len
+        }
     }
 
     /// The range `[offset, offset + length)` of the handle's bytes.
@@ -66,7 +70,11 @@ impl Handle {
     }
 
     pub(crate) fn must_be_mutable(&self, what: &'static str) -> Result<()> {
-        if self.is_mutable { Ok(()) } else { Err(Error::new(ErrorKind::Immutable { what })) }
+        if self.is_mutable {
+            Ok(())
+        } else {
+            Err(Error::new(ErrorKind::Immutable { what }))
+        }
     }
 
     pub(crate) fn views(&self) -> impl Iterator<Item = &View> {

@@ -34,21 +34,29 @@ fn milliseconds(ms: f64) -> Result<i64> {
         #[expect(clippy::cast_possible_truncation, reason = "an integer of 53 bits")]
         Ok(ms as i64)
     } else {
-        Err(Error::invalid_argument("ms", ms, "-1 (never), 0 (at once) or milliseconds"))
+        Err(Error::invalid_argument(
+            "ms",
+            ms,
+            "-1 (never), 0 (at once) or milliseconds",
+        ))
     }
 }
 
 /// After how many milliseconds jemalloc gives unused pages back.
 #[napi(catch_unwind)]
 pub fn jemalloc_set_decay_ms(env: Env, ms: f64) -> napi::Result<()> {
-    milliseconds(ms).and_then(controls::set_decay_ms).or_throw(env)
+    milliseconds(ms)
+        .and_then(controls::set_decay_ms)
+        .or_throw(env)
 }
 
 /// One of jemalloc's figures.
 #[napi(catch_unwind)]
 #[expect(clippy::cast_precision_loss, reason = "figures below 2^53")]
 pub fn jemalloc_stat(env: Env, name: String) -> napi::Result<f64> {
-    controls::stat(&name).map(|value| value as f64).or_throw(env)
+    controls::stat(&name)
+        .map(|value| value as f64)
+        .or_throw(env)
 }
 
 /// Starts the calling thread's peak anew.

@@ -12,7 +12,10 @@
 //! blocks that have to wait stand in [`parking`]. The evidence is in `docs/lifetime.md`.
 
 // A missing `pub` item is what napi exports; its macros make the items public where they need it.
-#![allow(unreachable_pub, reason = "napi-derive exports public functions of private modules")]
+#![allow(
+    unreachable_pub,
+    reason = "napi-derive exports public functions of private modules"
+)]
 
 mod arguments;
 mod buffers;
@@ -21,6 +24,7 @@ mod environment;
 mod errors;
 mod gate;
 mod handle;
+mod hot;
 mod jemalloc;
 mod overview;
 mod parking;

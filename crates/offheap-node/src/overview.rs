@@ -12,13 +12,18 @@ const STRIDE: usize = 8;
 /// resident, retained, parked, live allocations; -1 stands for unknown. Brings V8's figure of
 /// external memory up to date first.
 #[napi(catch_unwind)]
-#[expect(clippy::cast_precision_loss, reason = "bytes and counts are below 2^53")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "bytes and counts are below 2^53"
+)]
 pub fn overview(env: Env) -> napi::Result<()> {
     let state = Environment::of(env)?;
     state.flush_external(env);
     let known = |value: Option<u64>| value.map_or(-1.0, |value| value as f64);
     for (backend, name) in offheap::supported_memory_backends().into_iter().enumerate() {
-        let now = offheap::pool::memory_pool_named(name).or_throw(env)?.statistics();
+        let now = offheap::pool::memory_pool_named(name)
+            .or_throw(env)?
+            .statistics();
         let figures = [
             now.bytes_allocated as f64,
             known(now.backend.usable),

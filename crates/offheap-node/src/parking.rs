@@ -21,16 +21,14 @@ impl Weak {
     fn new(env: Env, value: sys::napi_value) -> Option<Self> {
         let mut reference = ptr::null_mut();
         // SAFETY: a live object of this environment; a count of 0 is a weak reference.
-        let status =
-            unsafe { sys::napi_create_reference(env.raw(), value, 0, &raw mut reference) };
+        let status = unsafe { sys::napi_create_reference(env.raw(), value, 0, &raw mut reference) };
         (status == sys::Status::napi_ok).then_some(Self(reference))
     }
 
     fn get(&self, env: Env) -> Option<sys::napi_value> {
         let mut value = ptr::null_mut();
         // SAFETY: the reference is live until `delete`; a handle scope is open.
-        let status =
-            unsafe { sys::napi_get_reference_value(env.raw(), self.0, &raw mut value) };
+        let status = unsafe { sys::napi_get_reference_value(env.raw(), self.0, &raw mut value) };
         (status == sys::Status::napi_ok && !value.is_null()).then_some(value)
     }
 
@@ -89,18 +87,27 @@ impl Parking {
     /// Waits for a view that is still attached.
     pub(crate) fn add_view(&mut self, env: Env, slot: Arc<Slot>, value: sys::napi_value) {
         let array_buffer = Weak::new(env, value);
-        self.push(env, Entry { slot: Some(slot), array_buffer, own: None });
+        self.push(
+            env,
+            Entry {
+                slot: Some(slot),
+                array_buffer,
+                own: None,
+            },
+        );
     }
 
     /// Waits for whoever has the old address of a moved ArrayBuffer.
-    pub(crate) fn add_block(
-        &mut self,
-        env: Env,
-        own: ParkedBlock,
-        value: Option<sys::napi_value>,
-    ) {
+    pub(crate) fn add_block(&mut self, env: Env, own: ParkedBlock, value: Option<sys::napi_value>) {
         let array_buffer = value.and_then(|value| Weak::new(env, value));
-        self.push(env, Entry { slot: None, array_buffer, own: Some(own) });
+        self.push(
+            env,
+            Entry {
+                slot: None,
+                array_buffer,
+                own: Some(own),
+            },
+        );
     }
 
     /// Drops the entries that others have finished: the slot was taken, or the moved ArrayBuffer is
@@ -111,7 +118,10 @@ impl Parking {
             let entry = &self.entries[index];
             let done = match &entry.slot {
                 Some(slot) => slot.is_empty(),
-                None => entry.array_buffer.as_ref().is_some_and(|weak| weak.get(env).is_none()),
+                None => entry
+                    .array_buffer
+                    .as_ref()
+                    .is_some_and(|weak| weak.get(env).is_none()),
             };
             if done {
                 let entry = self.entries.swap_remove(index);

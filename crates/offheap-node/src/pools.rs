@@ -22,7 +22,10 @@ fn named(name: &str) -> Option<&str> {
 /// The names of this build's backends, the preferred one first.
 #[napi(catch_unwind)]
 pub fn supported_backends() -> Vec<String> {
-    offheap::supported_memory_backends().into_iter().map(str::to_owned).collect()
+    offheap::supported_memory_backends()
+        .into_iter()
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The default pool.
@@ -36,14 +39,19 @@ pub fn pool_default(env: Env) -> napi::Result<f64> {
 #[napi(catch_unwind)]
 pub fn pool_set_default(env: Env, pool: f64) -> napi::Result<()> {
     let state = Environment::of(env)?;
-    state.pool(pool).and_then(|pool| offheap::set_default_memory_pool(&pool)).or_throw(env)
+    state
+        .pool(pool)
+        .and_then(|pool| offheap::set_default_memory_pool(&pool))
+        .or_throw(env)
 }
 
 /// A backend's own pool.
 #[napi(catch_unwind)]
 pub fn pool_backend(env: Env, name: String) -> napi::Result<f64> {
     let state = Environment::of(env)?;
-    offheap::pool::memory_pool_named(&name).and_then(|pool| adopt(state, pool)).or_throw(env)
+    offheap::pool::memory_pool_named(&name)
+        .and_then(|pool| adopt(state, pool))
+        .or_throw(env)
 }
 
 /// A pool over `pool` with a limit.
@@ -69,19 +77,28 @@ pub fn pool_proxy(env: Env, pool: f64, name: String) -> napi::Result<f64> {
 #[napi(catch_unwind)]
 pub fn pool_name(env: Env, pool: f64) -> napi::Result<String> {
     let state = Environment::of(env)?;
-    state.pool(pool).map(|pool| pool.name().to_owned()).or_throw(env)
+    state
+        .pool(pool)
+        .map(|pool| pool.name().to_owned())
+        .or_throw(env)
 }
 
 /// The name of the allocator under a pool.
 #[napi(catch_unwind)]
 pub fn pool_backend_name(env: Env, pool: f64) -> napi::Result<String> {
     let state = Environment::of(env)?;
-    state.pool(pool).map(|pool| pool.backend_name().to_owned()).or_throw(env)
+    state
+        .pool(pool)
+        .map(|pool| pool.backend_name().to_owned())
+        .or_throw(env)
 }
 
 /// Sets the words that hold a pool's figures; -1 stands for none or unknown.
 #[napi(catch_unwind)]
-#[expect(clippy::cast_precision_loss, reason = "bytes and counts are below 2^53")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "bytes and counts are below 2^53"
+)]
 pub fn pool_stats(env: Env, pool: f64) -> napi::Result<()> {
     let state = Environment::of(env)?;
     let pool = state.pool(pool).or_throw(env)?;
@@ -119,21 +136,30 @@ pub fn pool_reset_peak(env: Env, pool: f64) -> napi::Result<()> {
 #[napi(catch_unwind)]
 pub fn pool_release_unused(env: Env, pool: f64) -> napi::Result<()> {
     let state = Environment::of(env)?;
-    state.pool(pool).map(|pool| pool.release_unused()).or_throw(env)
+    state
+        .pool(pool)
+        .map(|pool| pool.release_unused())
+        .or_throw(env)
 }
 
 /// Prints the allocator's statistics to stderr.
 #[napi(catch_unwind)]
 pub fn pool_print_stats(env: Env, pool: f64) -> napi::Result<()> {
     let state = Environment::of(env)?;
-    state.pool(pool).map(|pool| pool.print_stats()).or_throw(env)
+    state
+        .pool(pool)
+        .map(|pool| pool.print_stats())
+        .or_throw(env)
 }
 
 /// Closes a pool; words 0 and 1 are the bytes and allocations alive.
 #[napi(catch_unwind)]
 pub fn pool_close(env: Env, pool: f64) -> napi::Result<()> {
     let state = Environment::of(env)?;
-    let report = state.pool(pool).and_then(|pool| pool.close()).or_throw(env)?;
+    let report = state
+        .pool(pool)
+        .and_then(|pool| pool.close())
+        .or_throw(env)?;
     state.set_word(0, report.bytes);
     state.set_word(1, report.allocations);
     Ok(())

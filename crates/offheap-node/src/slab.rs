@@ -31,7 +31,10 @@ pub(crate) struct Slab<T> {
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { entries: Vec::new(), free: LAST_INDEX + 1 }
+        Self {
+            entries: Vec::new(),
+            free: LAST_INDEX + 1,
+        }
     }
 }
 
@@ -57,7 +60,10 @@ impl<T> Slab<T> {
         if index > LAST_INDEX || self.entries.try_reserve(1).is_err() {
             return Err(value);
         }
-        self.entries.push(Entry { generation: 1, state: State::Used(value) });
+        self.entries.push(Entry {
+            generation: 1,
+            state: State::Used(value),
+        });
         Ok(Self::id(index, 1))
     }
 
@@ -72,7 +78,11 @@ impl<T> Slab<T> {
         let index = usize::try_from(word >> GENERATION_BITS).ok()?;
         let entry = self.entries.get(index)?;
         let same = u64::from(entry.generation) == word & u64::from(LAST_GENERATION);
-        #[expect(clippy::cast_precision_loss, clippy::float_cmp, reason = "integers of 53 bits")]
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::float_cmp,
+            reason = "integers of 53 bits"
+        )]
         let exact = word as f64 == id;
         (same && exact && matches!(entry.state, State::Used(_))).then_some(index)
     }
@@ -129,8 +139,20 @@ mod tests {
         assert_eq!(slab.remove(a), Some('a'));
         let c = slab.insert('c').unwrap();
         assert_ne!(a, c);
-        assert_eq!((slab.get(a), slab.remove(a), slab.get(c)), (None, None, Some(&'c')));
-        for id in [0.0, -1.0, 0.5, b + 0.5, f64::NAN, f64::INFINITY, 2_f64.powi(53), 1e300] {
+        assert_eq!(
+            (slab.get(a), slab.remove(a), slab.get(c)),
+            (None, None, Some(&'c'))
+        );
+        for id in [
+            0.0,
+            -1.0,
+            0.5,
+            b + 0.5,
+            f64::NAN,
+            f64::INFINITY,
+            2_f64.powi(53),
+            1e300,
+        ] {
             assert_eq!(slab.get(id), None, "{id}");
         }
     }

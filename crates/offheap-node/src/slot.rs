@@ -49,7 +49,12 @@ pub(crate) struct Slot {
 
 impl Slot {
     pub(crate) fn new(block: Block, address: usize, length: usize, waiting: &Arc<Waiting>) -> Self {
-        Self { hold: Mutex::new(Hold::Live(block)), address, length, waiting: Arc::clone(waiting) }
+        Self {
+            hold: Mutex::new(Hold::Live(block)),
+            address,
+            length,
+            waiting: Arc::clone(waiting),
+        }
     }
 
     /// Whether an ArrayBuffer with this pointer and length still shows the slot's memory: detached
@@ -66,8 +71,12 @@ impl Slot {
     pub(crate) fn take(&self) {
         let old = self.swap(Hold::Empty);
         if let Hold::Parked { resident, .. } = &old {
-            self.waiting.bytes.fetch_sub(self.length as u64, Ordering::Relaxed);
-            self.waiting.resident.fetch_sub(*resident, Ordering::Relaxed);
+            self.waiting
+                .bytes
+                .fetch_sub(self.length as u64, Ordering::Relaxed);
+            self.waiting
+                .resident
+                .fetch_sub(*resident, Ordering::Relaxed);
         }
         // Outside of the lock: the last reference frees memory.
         drop(old);
@@ -85,7 +94,10 @@ impl Slot {
             Hold::Empty => false,
             Hold::Live(block) => {
                 let length = self.length as u64;
-                *hold = Hold::Parked { block: block.park(), resident: length };
+                *hold = Hold::Parked {
+                    block: block.park(),
+                    resident: length,
+                };
                 self.waiting.bytes.fetch_add(length, Ordering::Relaxed);
                 self.waiting.resident.fetch_add(length, Ordering::Relaxed);
                 true
@@ -121,7 +133,9 @@ impl Slot {
         if let Hold::Parked { block, resident } = &mut *hold {
             let given_back = (block.discard_pages() as u64).min(*resident);
             *resident -= given_back;
-            self.waiting.resident.fetch_sub(given_back, Ordering::Relaxed);
+            self.waiting
+                .resident
+                .fetch_sub(given_back, Ordering::Relaxed);
         }
     }
 

@@ -14,7 +14,13 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 /// What a ticket stands for; it holds a reference until it is revoked.
 #[derive(Debug, Clone)]
 enum Shared {
-    Buffer { block: Block, offset: usize, len: usize, is_mutable: bool, is_whole: bool },
+    Buffer {
+        block: Block,
+        offset: usize,
+        len: usize,
+        is_mutable: bool,
+        is_whole: bool,
+    },
     Pool(Pool),
 }
 
@@ -51,7 +57,10 @@ fn issue(shared: Shared) -> Result<NativeTicket> {
     let id = tickets.last;
     tickets.open.insert(id, (secret, shared));
     #[expect(clippy::cast_precision_loss, reason = "a counter below 2^53")]
-    Ok(NativeTicket { id: id as f64, secret: format!("{secret:032x}") })
+    Ok(NativeTicket {
+        id: id as f64,
+        secret: format!("{secret:032x}"),
+    })
 }
 
 /// The open ticket's number, if the secret is right.
@@ -62,10 +71,20 @@ fn check(tickets: &Tickets, id: f64, secret: &str) -> Option<u64> {
         reason = "a number that is no id finds nothing"
     )]
     let number = id as u64;
-    let given = u128::from_str_radix(secret, 16).ok().filter(|_| secret.len() == 32)?;
-    #[expect(clippy::cast_precision_loss, clippy::float_cmp, reason = "a counter below 2^53")]
+    let given = u128::from_str_radix(secret, 16)
+        .ok()
+        .filter(|_| secret.len() == 32)?;
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::float_cmp,
+        reason = "a counter below 2^53"
+    )]
     let exact = number as f64 == id;
-    tickets.open.get(&number).filter(|(right, _)| exact && *right == given).map(|_| number)
+    tickets
+        .open
+        .get(&number)
+        .filter(|(right, _)| exact && *right == given)
+        .map(|_| number)
 }
 
 fn redeem(id: f64, secret: &str) -> Result<Shared> {
@@ -84,7 +103,10 @@ fn wrong_kind(expected: &'static str) -> Error {
 #[napi(catch_unwind)]
 pub fn pool_share(env: Env, pool: f64) -> napi::Result<NativeTicket> {
     let state = Environment::of(env)?;
-    state.pool(pool).and_then(|pool| issue(Shared::Pool(pool))).or_throw(env)
+    state
+        .pool(pool)
+        .and_then(|pool| issue(Shared::Pool(pool)))
+        .or_throw(env)
 }
 
 /// The pool of a ticket.
@@ -106,7 +128,9 @@ pub fn buffer_share(env: Env, buffer: f64) -> napi::Result<NativeTicket> {
         let handles = state.handles();
         let handle = handles.get(buffer).ok_or_else(|| disposed("buffer"))?;
         if handle.block.pool().is_none() {
-            return Err(Error::not_supported("foreign memory cannot be shared: copy it first"));
+            return Err(Error::not_supported(
+                "foreign memory cannot be shared: copy it first",
+            ));
         }
         issue(Shared::Buffer {
             block: handle.block.clone(),
@@ -124,9 +148,19 @@ pub fn buffer_share(env: Env, buffer: f64) -> napi::Result<NativeTicket> {
 pub fn buffer_from_shared(env: Env, id: f64, secret: String) -> napi::Result<f64> {
     let state = Environment::of(env)?;
     let opened = || match redeem(id, &secret)? {
-        Shared::Buffer { block, offset, len, is_mutable, is_whole } => {
-            let handle =
-                Handle { offset, is_mutable, is_whole, ..Handle::whole(block, len) };
+        Shared::Buffer {
+            block,
+            offset,
+            len,
+            is_mutable,
+            is_whole,
+        } => {
+            let handle = Handle {
+                offset,
+                is_mutable,
+                is_whole,
+                ..Handle::whole(block, len)
+            };
             let id = adopt(state, handle)?;
             state.set_word(4, u64::from(is_mutable));
             Ok(id)

@@ -99,7 +99,12 @@ pub(crate) type CreateSharedArrayBuffer = unsafe extern "C" fn(
 pub(crate) fn create_shared_array_buffer() -> Option<CreateSharedArrayBuffer> {
     let process = this_process()?;
     // SAFETY: the type is Node's declaration; the program stays loaded.
-    unsafe { process.get(b"node_api_create_external_sharedarraybuffer\0").ok().map(|f| *f) }
+    unsafe {
+        process
+            .get(b"node_api_create_external_sharedarraybuffer\0")
+            .ok()
+            .map(|f| *f)
+    }
 }
 
 /// A check handle: its callback runs after each poll phase of the loop while it is started. It never
@@ -124,13 +129,21 @@ impl Check {
         // its first word by libuv's public declaration.
         unsafe {
             if (functions.init)(event_loop.0, handle) != 0 {
-                drop(Box::from_raw(ptr::slice_from_raw_parts_mut(handle.cast::<u64>(), words)));
+                drop(Box::from_raw(ptr::slice_from_raw_parts_mut(
+                    handle.cast::<u64>(),
+                    words,
+                )));
                 return None;
             }
             handle.cast::<*mut c_void>().write(data);
             (functions.unref)(handle);
         }
-        Some(Self { functions, handle, callback, started: false })
+        Some(Self {
+            functions,
+            handle,
+            callback,
+            started: false,
+        })
     }
 
     /// The `data` of the handle that a callback got.
@@ -166,7 +179,10 @@ impl Drop for Check {
                 let words = functions.handle_size.div_ceil(size_of::<u64>()).max(1);
                 // SAFETY: made in `new` from a boxed slice of as many words; libuv is done with it.
                 unsafe {
-                    drop(Box::from_raw(ptr::slice_from_raw_parts_mut(handle.cast::<u64>(), words)));
+                    drop(Box::from_raw(ptr::slice_from_raw_parts_mut(
+                        handle.cast::<u64>(),
+                        words,
+                    )));
                 }
             }
         }

@@ -28,8 +28,12 @@ pub(crate) fn external(
     ptr: NonNull<u8>,
     length: usize,
 ) -> Result<(sys::napi_value, View)> {
-    let slot =
-        Arc::new(Slot::new(block.clone(), ptr.addr().get(), length, &state.waiting));
+    let slot = Arc::new(Slot::new(
+        block.clone(),
+        ptr.addr().get(),
+        length,
+        &state.waiting,
+    ));
     let hint = Arc::into_raw(Arc::clone(&slot)).cast_mut();
     let mut value = ptr::null_mut();
     // SAFETY: the bytes stay in place until the slot gives its claim up: by the finalizer, or after
@@ -52,7 +56,13 @@ pub(crate) fn external(
             "the runtime refused an ArrayBuffer of {length} bytes"
         )));
     }
-    Ok((value, View { slot, requests: state.gate.requests() }))
+    Ok((
+        value,
+        View {
+            slot,
+            requests: state.gate.requests(),
+        },
+    ))
 }
 
 /// An ArrayBuffer of JavaScript's own with a copy of `length` bytes.
@@ -60,9 +70,8 @@ pub(crate) fn copied(env: Env, ptr: NonNull<u8>, length: usize) -> Result<sys::n
     let mut data = ptr::null_mut();
     let mut value = ptr::null_mut();
     // SAFETY: a live environment and out parameters.
-    let status = unsafe {
-        sys::napi_create_arraybuffer(env.raw(), length, &raw mut data, &raw mut value)
-    };
+    let status =
+        unsafe { sys::napi_create_arraybuffer(env.raw(), length, &raw mut data, &raw mut value) };
     if status != sys::Status::napi_ok {
         return Err(Error::not_supported(format!(
             "the runtime refused an ArrayBuffer of {length} bytes"
@@ -73,7 +82,8 @@ pub(crate) fn copied(env: Env, ptr: NonNull<u8>, length: usize) -> Result<sys::n
     Ok(value)
 }
 
-fn show(
+/// A new ArrayBuffer over `[offset, offset + length)` of a buffer.
+pub(crate) fn show(
     env: Env,
     state: &Environment,
     id: f64,
@@ -110,19 +120,6 @@ fn show(
     Ok(value)
 }
 
-/// A new ArrayBuffer over `[offset, offset + length)` of a buffer.
-#[napi(catch_unwind, ts_return_type = "ArrayBuffer")]
-pub fn buffer_view<'a>(
-    env: Env,
-    buffer: f64,
-    offset: f64,
-    length: f64,
-) -> napi::Result<Unknown<'a>> {
-    let state = Environment::of(env)?;
-    let value = show(env, state, buffer, offset, length).or_throw(env)?;
-    Ok(unknown(env, value))
-}
-
 /// A SharedArrayBuffer over a buffer's bytes, which it keeps until it is collected.
 #[napi(catch_unwind, ts_return_type = "SharedArrayBuffer")]
 pub fn buffer_shared_view<'a>(env: Env, buffer: f64) -> napi::Result<Unknown<'a>> {
@@ -140,11 +137,17 @@ fn shared(env: Env, state: &Environment, id: f64) -> Result<sys::napi_value> {
     let handles = state.handles();
     let handle = handles.get(id).ok_or_else(|| disposed("buffer"))?;
     if handle.block.pool().is_none() {
-        return Err(Error::not_supported("foreign memory cannot be shared: copy it first"));
+        return Err(Error::not_supported(
+            "foreign memory cannot be shared: copy it first",
+        ));
     }
     let (ptr, len) = (handle.ptr(), handle.len);
-    let slot =
-        Arc::new(Slot::new(handle.block.clone(), ptr.addr().get(), len, &state.waiting));
+    let slot = Arc::new(Slot::new(
+        handle.block.clone(),
+        ptr.addr().get(),
+        len,
+        &state.waiting,
+    ));
     let hint = Arc::into_raw(Arc::clone(&slot)).cast_mut();
     drop(handles);
     let mut value = ptr::null_mut();
@@ -163,7 +166,9 @@ fn shared(env: Env, state: &Environment, id: f64) -> Result<sys::napi_value> {
         // SAFETY: the runtime did not take the count.
         drop(unsafe { Arc::from_raw(hint) });
         slot.take();
-        return Err(Error::not_supported("the runtime refused the SharedArrayBuffer"));
+        return Err(Error::not_supported(
+            "the runtime refused the SharedArrayBuffer",
+        ));
     }
     Ok(value)
 }
@@ -179,6 +184,15 @@ pub(crate) enum Shown {
 impl Shown {
     pub(crate) fn list(env: Env, views: Unknown<'_>) -> Self {
         elements(env, views).map_or(Self::None, Self::Many)
+    }
+
+    /// Whether each of the handle's views is here and shows its memory still.
+    pub(crate) fn are_attached(&self, env: Env, handle: &Handle) -> bool {
+        let shown = self.as_slice();
+        handle.views().count() == shown.len()
+            && handle.views().zip(shown).all(|(view, value)| {
+                array_buffer(env, *value).is_some_and(|(data, len)| view.slot.shows(data, len))
+            })
     }
 
     fn as_slice(&self) -> &[sys::napi_value] {
@@ -204,8 +218,8 @@ fn end(
     let mut waiting = Vec::new();
     for (view, value) in views.zip(shown.as_slice()) {
         let idle = state.gate.is_idle(gate_state, view.requests);
-        let attached = array_buffer(env, *value)
-            .is_some_and(|(data, length)| view.slot.shows(data, length));
+        let attached =
+            array_buffer(env, *value).is_some_and(|(data, length)| view.slot.shows(data, length));
         if !attached {
             // Moved or detached by somebody else: the memory is the finalizer's to give up. Whoever
             // works on the old address keeps the handle's own claim in place.
@@ -218,7 +232,10 @@ fn end(
         } else if view.slot.park() {
             // Where only the collection tells, the finalizer is all that is needed.
             if !matches!(state.gate, Gate::Collect) {
-                state.parking.borrow_mut().add_view(env, Arc::clone(&view.slot), *value);
+                state
+                    .parking
+                    .borrow_mut()
+                    .add_view(env, Arc::clone(&view.slot), *value);
             }
             waiting.push(view.slot);
         }
@@ -248,7 +265,14 @@ pub(crate) fn end_all(
     gate_state: u32,
 ) {
     end_copies(env, state, shown, gate_state);
-    let waiting = end(env, state, old.as_ref().unwrap_or(block), views, shown, gate_state);
+    let waiting = end(
+        env,
+        state,
+        old.as_ref().unwrap_or(block),
+        views,
+        shown,
+        gate_state,
+    );
     drop(old);
     keep_budget(state, &waiting);
 }
@@ -268,12 +292,30 @@ fn end_copies(env: Env, state: &Environment, shown: &Shown, gate_state: u32) {
 
 /// Whether every view of a handle can be detached now.
 pub(crate) fn is_idle(state: &Environment, handle: &Handle, gate_state: u32) -> bool {
-    handle.views().all(|view| state.gate.is_idle(gate_state, view.requests))
+    handle
+        .views()
+        .all(|view| state.gate.is_idle(gate_state, view.requests))
 }
 
-fn dispose(env: Env, state: &Environment, id: f64, shown: &Shown, gate_state: u32) -> Result<bool> {
-    let handle = state.handles_mut().remove(id).ok_or_else(|| disposed("buffer"))?;
-    let Handle { block, external, view, windows, .. } = handle;
+/// Ends a handle and its views; true when the memory has to wait for work in flight.
+pub(crate) fn dispose(
+    env: Env,
+    state: &Environment,
+    id: f64,
+    shown: &Shown,
+    gate_state: u32,
+) -> Result<bool> {
+    let handle = state
+        .handles_mut()
+        .remove(id)
+        .ok_or_else(|| disposed("buffer"))?;
+    let Handle {
+        block,
+        external,
+        view,
+        windows,
+        ..
+    } = handle;
     if external != 0 {
         state.adjust_external(env, -i64::try_from(external).unwrap_or(0));
     }
@@ -292,20 +334,11 @@ fn dispose(env: Env, state: &Environment, id: f64, shown: &Shown, gate_state: u3
     Ok(!waiting.is_empty())
 }
 
-/// Ends a handle and its view; true when the memory has to wait for work in flight.
-#[napi(catch_unwind, ts_args_type = "buffer: number, view: ArrayBuffer | undefined, state: number")]
-pub fn buffer_dispose(
-    env: Env,
-    buffer: f64,
-    view: Unknown<'_>,
-    state: u32,
-) -> napi::Result<bool> {
-    let environment = Environment::of(env)?;
-    dispose(env, environment, buffer, &Shown::One(view.raw()), state).or_throw(env)
-}
-
-/// As [`buffer_dispose`], for a handle with several views.
-#[napi(catch_unwind, ts_args_type = "buffer: number, views: Array<ArrayBuffer>, state: number")]
+/// Ends a handle and its views; true when the memory has to wait for work in flight.
+#[napi(
+    catch_unwind,
+    ts_args_type = "buffer: number, views: Array<ArrayBuffer>, state: number"
+)]
 pub fn buffer_dispose_windows(
     env: Env,
     buffer: f64,
@@ -317,19 +350,24 @@ pub fn buffer_dispose_windows(
     dispose(env, environment, buffer, &shown, state).or_throw(env)
 }
 
-/// Lets a handle go that nobody disposed and nobody can reach any more. Its views stay.
-#[napi(catch_unwind)]
-pub fn buffer_release(env: Env, buffer: f64) -> napi::Result<()> {
-    let state = Environment::of(env)?;
-    let Some(handle) = state.handles_mut().remove(buffer) else { return Ok(()) };
+/// Lets a handle go that nobody disposed and nobody can reach any more. Its views stay. Called for
+/// disposed handles too, when they are collected: their ids name nothing.
+pub(crate) fn release(env: Env, state: &Environment, id: f64) {
+    let Some(handle) = state.handles_mut().remove(id) else {
+        return;
+    };
     state.adjust_external(env, -i64::try_from(handle.external).unwrap_or(0));
     // A view that was moved to another length freed its slot while the old address may be in use.
-    if handle.views().any(|view| view.slot.is_empty() && !state.gate.is_idle(0, view.requests))
+    if handle
+        .views()
+        .any(|view| view.slot.is_empty() && !state.gate.is_idle(0, view.requests))
         && matches!(state.gate, Gate::Idle(_))
     {
-        state.parking.borrow_mut().add_block(env, handle.block.park(), None);
+        state
+            .parking
+            .borrow_mut()
+            .add_block(env, handle.block.park(), None);
     }
-    Ok(())
 }
 
 fn transfer(
@@ -352,7 +390,10 @@ fn transfer(
 }
 
 /// Copies a view that is a copy into its buffer.
-#[napi(catch_unwind, ts_args_type = "buffer: number, view: ArrayBuffer, offset: number")]
+#[napi(
+    catch_unwind,
+    ts_args_type = "buffer: number, view: ArrayBuffer, offset: number"
+)]
 pub fn buffer_flush(env: Env, buffer: f64, view: Unknown<'_>, offset: f64) -> napi::Result<()> {
     let state = Environment::of(env)?;
     let (native, data, length) = transfer(env, state, buffer, view, offset, true).or_throw(env)?;
@@ -362,7 +403,10 @@ pub fn buffer_flush(env: Env, buffer: f64, view: Unknown<'_>, offset: f64) -> na
 }
 
 /// Copies a buffer into a view that is a copy.
-#[napi(catch_unwind, ts_args_type = "buffer: number, view: ArrayBuffer, offset: number")]
+#[napi(
+    catch_unwind,
+    ts_args_type = "buffer: number, view: ArrayBuffer, offset: number"
+)]
 pub fn buffer_refresh(env: Env, buffer: f64, view: Unknown<'_>, offset: f64) -> napi::Result<()> {
     let state = Environment::of(env)?;
     let (native, data, length) = transfer(env, state, buffer, view, offset, false).or_throw(env)?;

@@ -1,0 +1,120 @@
+import type { Writable } from 'node:stream'
+import { BufferBuilder } from './buffer-builder.js'
+import type { BuilderOptions, FinishOptions } from './builder-block.js'
+import type { ByteSource } from './bytes.js'
+import { ClosedError } from './errors.js'
+import type { MemoryBuffer } from './memory-buffer.js'
+import { poolOption } from './memory-pool.js'
+import { writableTo } from './streams.js'
+import { checkSize, option, wrongReceiver } from './validate.js'
+
+/** What a new stream has room for, in bytes. */
+const DEFAULT_CAPACITY = 4096
+
+/** Options of {@link BufferOutputStream.reset}. */
+export interface ResetOptions {
+  /** Room to make at once, in bytes. 4096 when absent. */
+  capacity?: number | undefined
+}
+
+/** Collects what is written to it in pool memory that grows by doubling, and gives it out as one buffer. */
+export class BufferOutputStream {
+  readonly #builder: BufferBuilder
+  #closed = false
+  #finished = false
+
+  /** @throws ERR_OFFHEAP_OUT_OF_MEMORY when the first `capacity` bytes (4096 when absent) cannot be had */
+  constructor(options?: BuilderOptions) {
+    const pool = poolOption(options)
+    const alignment = option(options, 'alignment', (value) => value as number, undefined)
+    this.#builder = new BufferBuilder({ pool, alignment, capacity: option(options, 'capacity', checkSize, DEFAULT_CAPACITY) })
+  }
+
+  static #isStream(value: unknown): value is BufferOutputStream {
+    return typeof value === 'object' && value !== null && #builder in value
+  }
+
+  static #check(self: unknown): BufferOutputStream {
+    if (!BufferOutputStream.#isStream(self)) throw wrongReceiver('BufferOutputStream')
+    return self
+  }
+
+  /** The stream, when it is open. */
+  static #open(receiver: unknown): BufferOutputStream {
+    const self = BufferOutputStream.#check(receiver)
+    if (self.#closed) throw new ClosedError('the stream was closed')
+    return self
+  }
+
+  /** True after {@link close} or {@link finish}. */
+  get closed(): boolean {
+    return BufferOutputStream.#check(this).#closed
+  }
+
+  /** How many bytes there is room for before the next growth. */
+  get capacity(): number {
+    return BufferOutputStream.#check(this).#builder.capacity
+  }
+
+  /** How many bytes were written. */
+  tell(): number {
+    return BufferOutputStream.#check(this).#builder.length
+  }
+
+  /** Appends bytes, or a string as UTF-8. @returns how many bytes were written @throws ERR_OFFHEAP_CLOSED */
+  write(bytes: string | ByteSource): number {
+    const builder = BufferOutputStream.#open(this).#builder
+    const before = builder.length
+    builder.append(bytes)
+    return builder.length - before
+  }
+
+  /** A Node stream that writes here. Ending it closes this stream, which can be finished then. */
+  asWritable(): Writable {
+    return writableTo(BufferOutputStream.#open(this))
+  }
+
+  /** Refuses later writes with ERR_OFFHEAP_CLOSED. What was written stays for {@link finish}. */
+  close(): void {
+    BufferOutputStream.#check(this).#closed = true
+  }
+
+  /**
+   * Closes the stream and hands over what was written as a mutable buffer, without a copy.
+   *
+   * @throws ERR_OFFHEAP_CLOSED the second time
+   */
+  finish(options?: FinishOptions): MemoryBuffer {
+    const self = BufferOutputStream.#check(this)
+    if (self.#finished) throw new ClosedError('the stream was finished')
+    const buffer = self.#builder.finish(options)
+    self.#closed = self.#finished = true
+    return buffer
+  }
+
+  /** Drops what was written and not finished, and opens the stream again. */
+  reset(options?: ResetOptions): void {
+    const self = BufferOutputStream.#check(this)
+    const capacity = option(options, 'capacity', checkSize, DEFAULT_CAPACITY)
+    self.#builder.reset()
+    self.#builder.reserve(capacity)
+    self.#closed = self.#finished = false
+  }
+
+  /** Gives the memory back for good. The second time it does nothing. */
+  dispose(): void {
+    const self = BufferOutputStream.#check(this)
+    self.#closed = self.#finished = true
+    self.#builder.dispose()
+  }
+
+  /** The same as {@link dispose}, for `using`. */
+  [Symbol.dispose](): void {
+    BufferOutputStream.prototype.dispose.call(this)
+  }
+
+  /** `'BufferOutputStream'` */
+  get [Symbol.toStringTag](): string {
+    return 'BufferOutputStream'
+  }
+}

@@ -1,0 +1,148 @@
+import { DisposedError, OutOfMemoryError } from './errors.js'
+import { bufferInternals, IS_MUTABLE, IS_RESIZABLE, type MemoryBuffer } from './memory-buffer.js'
+import { DEFAULT_ALIGNMENT, type MemoryPool, poolInternals, poolOption, type PoolOptions } from './memory-pool.js'
+import { forgottenOwners, type OwnedBuffer } from './lifetime.js'
+import { maxViewBytes, native, RESIZABLE_BLOCK, ZERO_FILL } from './native.js'
+import { checkAlignmentArgument, option } from './validate.js'
+
+/** Options of the builders' constructors. */
+export interface BuilderOptions extends PoolOptions {
+  /** Room to make at once: bytes, or elements of a typed builder. None when absent. */
+  capacity?: number | undefined
+  /** Alignment of the memory in bytes, a power of two. 64 when absent. */
+  alignment?: number | undefined
+}
+
+/** Options of the builders' `finish`. */
+export interface FinishOptions {
+  /** False to keep capacity that was not used, which saves a reallocation. True when absent. */
+  shrinkToFit?: boolean | undefined
+}
+
+const NOTHING = new ArrayBuffer(0)
+
+/**
+ * The block that a builder fills, and the one ArrayBuffer over it. The ArrayBuffer is never shown to anyone but the
+ * builder, so the block can move, shrink and be handed over at any time.
+ */
+export class BuilderBlock {
+  readonly #pool: MemoryPool
+  readonly #alignment: number
+  readonly #zeroed: boolean
+  readonly #owned: OwnedBuffer = { id: 0 }
+  #disposed = false
+  #arrayBuffer = NOTHING
+
+  /**
+   * @param owner - the builder; when it is forgotten, the block is released
+   * @param zeroed - true to zero all room before the builder sees it
+   */
+  constructor(owner: object, options: unknown, zeroed: boolean) {
+    this.#pool = poolOption(options)
+    this.#alignment = option(options, 'alignment', checkAlignmentArgument, DEFAULT_ALIGNMENT)
+    this.#zeroed = zeroed
+    forgottenOwners.register(owner, this.#owned)
+  }
+
+  /** The memory, all of the capacity. Changes whenever the capacity does. */
+  get arrayBuffer(): ArrayBuffer {
+    return this.#arrayBuffer
+  }
+
+  /** In bytes. */
+  get capacity(): number {
+    return this.#arrayBuffer.byteLength
+  }
+
+  /** Throws when the builder was disposed. */
+  check(): void {
+    if (this.#disposed) throw new DisposedError('the builder was disposed')
+  }
+
+  /** Makes room for `needed` bytes in all, and for twice as many as now at least. */
+  grow(needed: number): void {
+    this.check()
+    if (needed <= this.capacity) return
+    this.#setCapacity(Math.max(needed, Math.min(2 * this.capacity, maxViewBytes)))
+  }
+
+  /** Makes room for `needed` bytes in all, and not more than the rounding to 64. */
+  reserve(needed: number): void {
+    this.check()
+    if (needed > this.capacity) this.#setCapacity(needed)
+  }
+
+  /** Makes the capacity `capacity` bytes rounded up to 64, or leaves it when it would shrink and must not. */
+  resize(capacity: number, shrinkToFit: boolean): void {
+    this.check()
+    if (capacity > this.capacity) return this.#setCapacity(capacity)
+    const rounded = roundUp(capacity)
+    if (!shrinkToFit || rounded === this.capacity) return
+    if (rounded === 0) return this.reset()
+    this.#endWindow(rounded, true)
+    this.#setCapacity(rounded)
+  }
+
+  #setCapacity(capacity: number): void {
+    const rounded = roundUp(capacity)
+    if (rounded > maxViewBytes) {
+      throw new OutOfMemoryError(`a builder of ${capacity} bytes is larger than this runtime can show (${maxViewBytes})`, {
+        requested: capacity,
+        limit: maxViewBytes,
+        allocated: this.capacity,
+        pool: this.#pool.name,
+      })
+    }
+    const owned = this.#owned
+    if (owned.id === 0) {
+      const flags = this.#zeroed ? RESIZABLE_BLOCK | ZERO_FILL : RESIZABLE_BLOCK
+      owned.id = native.bufferAllocate(poolInternals.id(this.#pool), rounded, this.#alignment, flags)
+    }
+    this.#arrayBuffer = native.builderWindow(owned.id, rounded, this.#window(), this.#zeroed)
+  }
+
+  #window(): ArrayBuffer | undefined {
+    return this.#arrayBuffer === NOTHING ? undefined : this.#arrayBuffer
+  }
+
+  #endWindow(size: number, shrinkToFit: boolean): void {
+    native.builderFinish(this.#owned.id, size, shrinkToFit, this.#window())
+    this.#arrayBuffer = NOTHING
+  }
+
+  /** Hands the first `size` bytes over as a buffer, and starts again with nothing. */
+  finish(size: number, shrinkToFit: boolean): MemoryBuffer {
+    this.check()
+    const owned = this.#owned
+    if (owned.id === 0) {
+      const empty = native.bufferAllocate(poolInternals.id(this.#pool), 0, this.#alignment, RESIZABLE_BLOCK)
+      return bufferInternals.create(empty, IS_MUTABLE | IS_RESIZABLE, this.#pool, undefined)
+    }
+    this.#endWindow(size, shrinkToFit)
+    const buffer = bufferInternals.create(owned.id, IS_MUTABLE | IS_RESIZABLE, this.#pool, undefined)
+    owned.id = 0
+    return buffer
+  }
+
+  /** Gives the memory back and starts again with nothing. */
+  reset(): void {
+    this.check()
+    const owned = this.#owned
+    if (owned.id === 0) return
+    this.#endWindow(0, true) // nobody else has seen the window, so it need not wait for work in flight
+    const id = owned.id
+    owned.id = 0
+    native.bufferDispose(id, undefined, 0)
+  }
+
+  /** Gives the memory back for good. */
+  dispose(): void {
+    if (this.#disposed) return
+    this.reset()
+    this.#disposed = true
+  }
+}
+
+function roundUp(bytes: number): number {
+  return Math.ceil(bytes / DEFAULT_ALIGNMENT) * DEFAULT_ALIGNMENT
+}

@@ -1,0 +1,62 @@
+/**
+ * offheap: memory you control, outside the JavaScript heap.
+ *
+ * @packageDocumentation
+ */
+
+export { Arena, type ArenaOptions } from './arena.js'
+export { BufferBuilder } from './buffer-builder.js'
+export { BufferOutputStream, type ResetOptions } from './buffer-output-stream.js'
+export { BufferReader } from './buffer-reader.js'
+export type { BuilderOptions, FinishOptions } from './builder-block.js'
+export type { ByteSource, ByteTarget } from './bytes.js'
+export type { ElementOf, ElementsOf, ElementType, NumberArray } from './element-type.js'
+export {
+  BusyError,
+  ClosedError,
+  DisposedError,
+  type ErrorCode,
+  ImmutableError,
+  InternalError,
+  InvalidArgumentError,
+  InvalidArgumentRangeError,
+  isOffheapError,
+  NotSupportedError,
+  type OffheapError,
+  type OutOfMemoryDetails,
+  OutOfMemoryError,
+  OutOfRangeError,
+} from './errors.js'
+export type { FileTransferOptions } from './file-transfer.js'
+export { FixedSizeBufferWriter } from './fixed-size-buffer-writer.js'
+export { jemallocPeakReset, jemallocSetDecayMs, jemallocStat, jemallocStatsPrint, jemallocStatsString } from './jemalloc.js'
+export { MemoryBuffer, type ResizeOptions } from './memory-buffer.js'
+export {
+  type BackendOverview,
+  type HeapOverview,
+  memoryOverview,
+  type MemoryOverview,
+  type MemoryOverviewPart,
+  printMemoryOverview,
+} from './memory-overview.js'
+export {
+  type AccountOptions,
+  type AllocateOptions,
+  defaultMemoryPool,
+  jemallocMemoryPool,
+  type LeakReport,
+  MemoryPool,
+  type MemoryPoolStats,
+  mimallocMemoryPool,
+  type PoolOptions,
+  setDefaultMemoryPool,
+  supportedMemoryBackends,
+  systemMemoryPool,
+  totalAllocatedBytes,
+} from './memory-pool.js'
+export { MockOutputStream } from './mock-output-stream.js'
+export { type Capabilities, capabilities } from './native.js'
+export { Pin } from './pin.js'
+export type { ReadableOptions } from './streams.js'
+export { revokeShared, type Ticket } from './ticket.js'
+export { TypedBufferBuilder } from './typed-buffer-builder.js'

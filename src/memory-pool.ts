@@ -1,0 +1,419 @@
+import { inspect } from 'node:util'
+import { bufferInternals, IS_MUTABLE, IS_RESIZABLE, type MemoryBuffer } from './memory-buffer.js'
+import { native, RESIZABLE_BLOCK, words, ZERO_FILL } from './native.js'
+import { checkTicket, type Ticket } from './ticket.js'
+import { INTERNAL } from './token.js'
+import {
+  checkAlignmentArgument,
+  checkBoolean,
+  checkSize,
+  checkString,
+  noConstructor,
+  option,
+  wrongReceiver,
+  wrongType,
+} from './validate.js'
+
+/** The alignment of every buffer for which none is asked, in bytes: Arrow's, and a cache line. */
+export const DEFAULT_ALIGNMENT = 64
+
+/** Where an API that allocates gets its memory. */
+export interface PoolOptions {
+  /** The pool to allocate from. The default pool when absent. */
+  pool?: MemoryPool | undefined
+}
+
+/** Options of {@link MemoryPool.allocateBuffer} and {@link MemoryPool.allocateResizableBuffer}. */
+export interface AllocateOptions {
+  /** Alignment of the address in bytes, a power of two. 64 when absent. */
+  alignment?: number | undefined
+  /** True to zero all of the capacity; else only the padding behind `size` is zero. */
+  zeroFill?: boolean | undefined
+}
+
+/** Options of {@link MemoryPool.limit} and {@link MemoryPool.proxy}. */
+export interface AccountOptions {
+  /** A name for error messages and reports. */
+  name?: string | undefined
+}
+
+/** The figures of a pool at one moment. Figures that are not known, or do not apply, are `null`. */
+export interface MemoryPoolStats {
+  /** The backend that serves the pool. */
+  readonly backendName: string
+  /** The pool's name; the backend's for a pool without one. */
+  readonly name: string
+  /** Bytes asked for by what is alive. Rounding, headers and parked bytes do not count. */
+  readonly bytesAllocated: number
+  /** The most that `bytesAllocated` has been since the start or the last `resetPeak()`. */
+  readonly peakBytes: number
+  /** The sum of all allocations and growths. */
+  readonly totalBytesAllocated: number
+  /** Allocations and growing reallocations. */
+  readonly numAllocations: number
+  /** Allocations that are alive. */
+  readonly liveAllocations: number
+  /** Bytes of disposed buffers that wait for work in flight to end. They count against no limit. */
+  readonly parkedBytes: number
+  /** The pool's own limit in bytes. */
+  readonly limitBytes: number | null
+  /** Bytes that can still be had under this limit and those above it. */
+  readonly available: number | null
+  /** True once {@link MemoryPool.close} was called. */
+  readonly closed: boolean
+  /** Bytes of the blocks behind `bytesAllocated` after the backend's rounding. For the whole backend. */
+  readonly usableBytes: number | null
+  /** Bytes of the backend in physical memory. For the whole backend. */
+  readonly residentBytes: number | null
+  /** Bytes that the backend keeps for reuse instead of giving them back. For the whole backend. */
+  readonly retainedBytes: number | null
+  /** Bytes of the backend that no allocation uses and that cannot be given back. For the whole backend. */
+  readonly fragmentedBytes: number | null
+}
+
+/** What {@link MemoryPool.close} found still alive. */
+export interface LeakReport {
+  /** The pool's name. */
+  readonly pool: string
+  /** Bytes still allocated from the pool. They stay valid. */
+  readonly liveBytes: number
+  /** Allocations still alive. */
+  readonly liveAllocations: number
+  /** Share tickets of this process, of any pool, that were never revoked. Each keeps what it stands for alive. */
+  readonly sharedTickets: number
+}
+
+/** What the rest of `src/` may do with a pool. */
+interface PoolInternals {
+  /** The native id. */
+  id(pool: MemoryPool): number
+  /** An argument that must be a pool. */
+  check(value: unknown, name: string): MemoryPool
+  /** The one handle of this environment for the pool that the last native call returned. */
+  adopt(id: number): MemoryPool
+}
+
+/** @internal */
+export let poolInternals: PoolInternals
+
+/**
+ * Where memory comes from, with exact accounting: a backend (mimalloc, jemalloc, system), or an account over one made
+ * by {@link limit} or {@link proxy}. A pool lives as long as a handle or a buffer of it does.
+ *
+ * There is one handle per pool and environment, so pools can be compared with `===`.
+ */
+export class MemoryPool {
+  readonly #id: number
+
+  private constructor(token: typeof INTERNAL, id: number) {
+    if (token !== INTERNAL) throw noConstructor('MemoryPool', 'defaultMemoryPool(), systemMemoryPool() or pool.limit()')
+    this.#id = id
+  }
+
+  static {
+    const byKey = new Map<number, WeakRef<MemoryPool>>()
+    const forgotten = new FinalizationRegistry<{ id: number; key: number }>(({ id, key }) => {
+      if (byKey.get(key)?.deref() === undefined) byKey.delete(key)
+      native.poolDrop(id)
+    })
+    poolInternals = {
+      id: (pool) => pool.#id,
+      check(value, name) {
+        if (MemoryPool.#isPool(value)) return value
+        throw wrongType(name, 'a MemoryPool', value)
+      },
+      adopt(id) {
+        const key = words[0]!
+        const known = byKey.get(key)?.deref()
+        if (known !== undefined) {
+          if (known.#id !== id) native.poolDrop(id)
+          return known
+        }
+        const pool = new MemoryPool(INTERNAL, id)
+        byKey.set(key, new WeakRef(pool))
+        forgotten.register(pool, { id, key })
+        return pool
+      },
+    }
+  }
+
+  static #idOf(self: unknown): number {
+    if (!MemoryPool.#isPool(self)) throw wrongReceiver('MemoryPool')
+    return self.#id
+  }
+
+  static #isPool(value: unknown): value is MemoryPool {
+    return typeof value === 'object' && value !== null && #id in value
+  }
+
+  static #figure(self: unknown, word: number): number {
+    native.poolStats(MemoryPool.#idOf(self))
+    return words[word]!
+  }
+
+  /**
+   * Opens the pool that a ticket stands for, in this worker.
+   *
+   * @throws ERR_OFFHEAP_INVALID_ARGUMENT for a ticket that is malformed, forged, revoked, or a buffer's
+   */
+  static fromShared(ticket: Ticket): MemoryPool {
+    const { id, secret } = checkTicket(ticket)
+    return poolInternals.adopt(native.poolFromShared(id, secret))
+  }
+
+  /** The backend that serves the pool: `'mimalloc'`, `'jemalloc'` or `'system'`. */
+  get backendName(): string {
+    return native.poolBackendName(MemoryPool.#idOf(this))
+  }
+
+  /** The name given to {@link limit} or {@link proxy}; the backend's for a pool without one. */
+  get name(): string {
+    return native.poolName(MemoryPool.#idOf(this))
+  }
+
+  /** Bytes asked for by what is alive. A buffer counts its size, or the capacity that it was grown to. */
+  get bytesAllocated(): number {
+    return MemoryPool.#figure(this, 0)
+  }
+
+  /** The most that {@link bytesAllocated} has been since the start or the last {@link resetPeak}. */
+  get peakBytes(): number {
+    return MemoryPool.#figure(this, 1)
+  }
+
+  /** {@link peakBytes} under Arrow's name. */
+  get maxMemory(): number {
+    return MemoryPool.#figure(this, 1)
+  }
+
+  /** The sum of all allocations and growths, in bytes. */
+  get totalBytesAllocated(): number {
+    return MemoryPool.#figure(this, 2)
+  }
+
+  /** How many allocations and growing reallocations there were. */
+  get numAllocations(): number {
+    return MemoryPool.#figure(this, 3)
+  }
+
+  /** How many allocations are alive. */
+  get liveAllocations(): number {
+    return MemoryPool.#figure(this, 4)
+  }
+
+  /** The pool's own limit in bytes; `undefined` without one. */
+  get limitBytes(): number | undefined {
+    return known(MemoryPool.#figure(this, 6))
+  }
+
+  /** Bytes that can still be had under this pool's limit and those above it; `undefined` where there is none. */
+  get available(): number | undefined {
+    return known(MemoryPool.#figure(this, 7))
+  }
+
+  /** True once {@link close} was called. */
+  get closed(): boolean {
+    return MemoryPool.#figure(this, 8) === 1
+  }
+
+  /** All figures at once. Asking the backend for its own costs microseconds, not nanoseconds. */
+  stats(): MemoryPoolStats {
+    const id = MemoryPool.#idOf(this)
+    const backendName = native.poolBackendName(id)
+    const name = native.poolName(id)
+    native.poolStats(id)
+    return {
+      backendName,
+      name,
+      bytesAllocated: words[0]!,
+      peakBytes: words[1]!,
+      totalBytesAllocated: words[2]!,
+      numAllocations: words[3]!,
+      liveAllocations: words[4]!,
+      parkedBytes: words[5]!,
+      limitBytes: known(words[6]!) ?? null,
+      available: known(words[7]!) ?? null,
+      closed: words[8] === 1,
+      usableBytes: known(words[9]!) ?? null,
+      residentBytes: known(words[10]!) ?? null,
+      retainedBytes: known(words[11]!) ?? null,
+      fragmentedBytes: known(words[12]!) ?? null,
+    }
+  }
+
+  /** Sets {@link peakBytes} to {@link bytesAllocated}. */
+  resetPeak(): void {
+    native.poolResetPeak(MemoryPool.#idOf(this))
+  }
+
+  /** Asks the backend to give memory that no allocation uses back to the system. Takes milliseconds. */
+  releaseUnused(): void {
+    native.poolReleaseUnused(MemoryPool.#idOf(this))
+  }
+
+  /** Writes the backend's own statistics to the process's standard error. */
+  printStats(): void {
+    native.poolPrintStats(MemoryPool.#idOf(this))
+  }
+
+  /**
+   * A mutable buffer of `size` bytes whose content is whatever the memory held; the padding up to the capacity is zero.
+   *
+   * @param size - in bytes; 0 gives an empty buffer that still has an address
+   * @throws ERR_OFFHEAP_OUT_OF_MEMORY over a limit or when the system refuses; ERR_OFFHEAP_CLOSED after {@link close}
+   */
+  allocateBuffer(size: number, options?: AllocateOptions): MemoryBuffer {
+    const id = MemoryPool.#idOf(this)
+    const bytes = checkSize(size, 'size')
+    if (options === undefined) {
+      return bufferInternals.create(native.bufferAllocate(id, bytes, DEFAULT_ALIGNMENT, 0), IS_MUTABLE, this, undefined)
+    }
+    return bufferInternals.create(allocate(id, bytes, options, 0), IS_MUTABLE, this, undefined)
+  }
+
+  /** The same as {@link allocateBuffer}, for a buffer that can be resized afterwards. */
+  allocateResizableBuffer(size: number, options?: AllocateOptions): MemoryBuffer {
+    const id = MemoryPool.#idOf(this)
+    const block = allocate(id, checkSize(size, 'size'), options, RESIZABLE_BLOCK)
+    return bufferInternals.create(block, IS_MUTABLE | IS_RESIZABLE, this, undefined)
+  }
+
+  /** A mutable buffer for `bits` bits, of which only the last byte is zeroed. */
+  allocateBitmap(bits: number, options?: AllocateOptions): MemoryBuffer {
+    const id = MemoryPool.#idOf(this)
+    const size = Math.ceil(checkSize(bits, 'bits') / 8)
+    const bitmap = bufferInternals.create(allocate(id, size, options, 0), IS_MUTABLE, this, undefined)
+    if (size > 0) bitmap.fill(0, size - 1, size)
+    return bitmap
+  }
+
+  /** A mutable buffer for `bits` bits, all zero. */
+  allocateEmptyBitmap(bits: number, options?: AllocateOptions): MemoryBuffer {
+    const id = MemoryPool.#idOf(this)
+    const size = Math.ceil(checkSize(bits, 'bits') / 8)
+    return bufferInternals.create(allocate(id, size, options, ZERO_FILL), IS_MUTABLE, this, undefined)
+  }
+
+  /**
+   * A pool over this one that never holds more than `maxBytes`. Exact both ways, also across threads: it is never
+   * exceeded by one byte, and never refuses while bytes are free. Limits nest.
+   */
+  limit(maxBytes: number, options?: AccountOptions): MemoryPool {
+    const id = MemoryPool.#idOf(this)
+    return poolInternals.adopt(native.poolLimit(id, checkSize(maxBytes, 'maxBytes'), option(options, 'name', checkString, '')))
+  }
+
+  /** A pool over this one with its own figures and no limit. */
+  proxy(options?: AccountOptions): MemoryPool {
+    const id = MemoryPool.#idOf(this)
+    return poolInternals.adopt(native.poolProxy(id, option(options, 'name', checkString, '')))
+  }
+
+  /** A ticket that opens this pool in another worker. It keeps the pool alive until `revokeShared(ticket)`. */
+  share(): Ticket {
+    return native.poolShare(MemoryPool.#idOf(this))
+  }
+
+  /**
+   * Refuses later allocations with ERR_OFFHEAP_CLOSED. Live buffers stay valid and are reported. The second time it only
+   * reports.
+   *
+   * @throws ERR_OFFHEAP_INVALID_ARGUMENT for a backend's pool and for the default pool
+   */
+  close(): LeakReport {
+    const id = MemoryPool.#idOf(this)
+    const pool = native.poolName(id)
+    const sharedTickets = native.sharedTickets()
+    native.poolClose(id)
+    return { pool, liveBytes: words[0]!, liveAllocations: words[1]!, sharedTickets }
+  }
+
+  /** The same as {@link close}, for `using`. */
+  [Symbol.dispose](): void {
+    MemoryPool.prototype.close.call(this)
+  }
+
+  /** `'MemoryPool'` */
+  get [Symbol.toStringTag](): string {
+    return 'MemoryPool'
+  }
+
+  /** @internal */
+  [inspect.custom](): string {
+    if (!MemoryPool.#isPool(this)) return 'MemoryPool {}'
+    const { name, bytesAllocated, limitBytes, liveAllocations, closed } = this.stats()
+    const limit = limitBytes === null ? '' : ` of ${limitBytes}`
+    return `MemoryPool { ${name}: ${bytesAllocated}${limit} bytes in ${liveAllocations} allocations${closed ? ', closed' : ''} }`
+  }
+}
+
+/** Native figures are -1 where they are unknown or do not apply. */
+function known(figure: number): number | undefined {
+  return figure < 0 ? undefined : figure
+}
+
+function allocate(pool: number, size: number, options: AllocateOptions | undefined, flags: number): number {
+  const alignment = option(options, 'alignment', checkAlignmentArgument, DEFAULT_ALIGNMENT)
+  const zeroFill = option(options, 'zeroFill', checkBoolean, false)
+  return native.bufferAllocate(pool, size, alignment, zeroFill ? flags | ZERO_FILL : flags)
+}
+
+/** The pool of a trailing options object; the default pool when there is none. */
+export function poolOption(options: unknown): MemoryPool {
+  return option(options, 'pool', poolInternals.check, undefined) ?? defaultMemoryPool()
+}
+
+/**
+ * The pool that is used where no other is given: mimalloc, else jemalloc, else system; `OFFHEAP_DEFAULT_MEMORY_POOL` and
+ * {@link setDefaultMemoryPool} change it.
+ */
+export function defaultMemoryPool(): MemoryPool {
+  return poolInternals.adopt(native.poolDefault())
+}
+
+/** Makes `pool` the default pool of the whole process, all workers included. What is alive stays where it is. */
+export function setDefaultMemoryPool(pool: MemoryPool): void {
+  native.poolSetDefault(poolInternals.id(poolInternals.check(pool, 'pool')))
+}
+
+const backends = new Map<string, MemoryPool>()
+
+function backend(name: string): MemoryPool {
+  let pool = backends.get(name)
+  if (pool === undefined) {
+    pool = poolInternals.adopt(native.poolBackend(name))
+    backends.set(name, pool)
+  }
+  return pool
+}
+
+/** The pool over the C library's allocator. */
+export function systemMemoryPool(): MemoryPool {
+  return backend('system')
+}
+
+/** The pool over jemalloc. @throws ERR_OFFHEAP_NOT_SUPPORTED when it is not built in */
+export function jemallocMemoryPool(): MemoryPool {
+  return backend('jemalloc')
+}
+
+/** The pool over mimalloc. @throws ERR_OFFHEAP_NOT_SUPPORTED when it is not built in */
+export function mimallocMemoryPool(): MemoryPool {
+  return backend('mimalloc')
+}
+
+/** The backends that are built in, the preferred one first. */
+export function supportedMemoryBackends(): string[] {
+  return native.supportedBackends()
+}
+
+/** Bytes asked for by everything that is alive, over all backends of the process. */
+export function totalAllocatedBytes(): number {
+  return native.totalAllocatedBytes()
+}
+
+/** The pool that a pool id from native code stands for; `undefined` for 0. */
+export function poolOfId(id: number): MemoryPool | undefined {
+  if (id === 0) return undefined
+  return poolInternals.adopt(id)
+}

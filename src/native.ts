@@ -1,0 +1,187 @@
+/**
+ * The door to the native addon: its functions, the block of words in which they leave second results, and what this
+ * runtime can do. Nothing else in `src/` loads the addon.
+ *
+ * @module
+ */
+
+import { makeError } from './errors.js'
+
+/** A buffer id, or bytes in JavaScript memory that are read during the call only. */
+export type Bytes = number | Uint8Array
+
+/** Builds an error for native code. Numbers that are unknown are -1, strings that do not apply are ''. */
+export type MakeError = (
+  code: string,
+  message: string,
+  argument: string,
+  requested: number,
+  limit: number,
+  allocated: number,
+  pool: string,
+) => Error
+
+/** What native code found out about this environment. */
+export interface NativeCapabilities {
+  externalBuffers: boolean
+  sharedBuffers: boolean
+  gate: 'idle' | 'detach' | 'collect'
+  maxViewBytes: number
+}
+
+/** A share ticket as native code makes it. */
+export interface NativeTicket {
+  id: number
+  secret: string
+}
+
+/**
+ * The functions of the addon that this layer calls.
+ *
+ * - Ids are positive safe integers made of a slab index and a generation that is never used again; 0 means none. A stale
+ *   id throws `ERR_OFFHEAP_DISPOSED`; `bufferRelease` and `poolDrop` ignore one.
+ * - A function that returns a pool id sets `words[0]` to the pool's key: equal keys are the same pool.
+ * - A function that returns a buffer id sets `words` 0-3 to address, capacity, size, alignment.
+ * - The `state` of dispose and its like: {@link viewState}.
+ */
+export interface NativeBinding {
+  configure(words: ArrayBuffer, makeError: MakeError, options: number): NativeCapabilities
+
+  supportedBackends(): string[]
+  poolDefault(): number
+  poolSetDefault(pool: number): void
+  poolBackend(name: string): number
+  poolLimit(pool: number, maxBytes: number, name: string): number
+  poolProxy(pool: number, name: string): number
+  poolName(pool: number): string
+  poolBackendName(pool: number): string
+  poolStats(pool: number): void
+  poolResetPeak(pool: number): void
+  poolReleaseUnused(pool: number): void
+  poolPrintStats(pool: number): void
+  poolClose(pool: number): void
+  poolDrop(pool: number): void
+  totalAllocatedBytes(): number
+  parkedBytes(): number
+
+  poolShare(pool: number): NativeTicket
+  poolFromShared(id: number, secret: string): number
+  bufferShare(buffer: number): NativeTicket
+  bufferFromShared(id: number, secret: string): number
+  revokeShared(id: number, secret: string): boolean
+  sharedTickets(): number
+
+  bufferAllocate(pool: number, size: number, alignment: number, flags: number): number
+  bufferFromBytes(pool: number, bytes: Bytes, flags: number): number
+  bufferForeign(address: bigint, size: number): number
+  bufferSlice(buffer: number, offset: number, length: number, mutable: boolean): number
+  bufferCopy(source: Bytes, offset: number, length: number, pool: number, alignment: number): number
+  bufferConcat(pool: number, parts: Bytes[]): number
+  bufferPool(buffer: number): number
+  bufferDescribe(buffer: number): void
+  bufferView(buffer: number, offset: number, length: number): ArrayBuffer
+  bufferSharedView(buffer: number): SharedArrayBuffer
+  bufferFlush(buffer: number, view: ArrayBuffer, offset: number): void
+  bufferRefresh(buffer: number, view: ArrayBuffer, offset: number): void
+  bufferDispose(buffer: number, view: ArrayBuffer | undefined, state: number): boolean
+  bufferDisposeWindows(buffer: number, views: ArrayBuffer[], state: number): boolean
+  bufferRelease(buffer: number): void
+  bufferResize(buffer: number, size: number, shrinkToFit: boolean, views: ArrayBuffer[], state: number): boolean
+  bufferReserve(buffer: number, capacity: number, views: ArrayBuffer[], state: number): boolean
+  bufferFreeze(buffer: number, views: ArrayBuffer[], state: number): boolean
+  bytesEqual(a: Bytes, b: Bytes): boolean
+  bytesCompare(a: Bytes, b: Bytes): number
+  bytesToHex(a: Bytes): string
+  bytesAt(a: Bytes, index: number): number
+  bufferFill(buffer: number, byte: number, start: number, end: number): void
+  bufferZeroPadding(buffer: number): void
+  bufferWrite(buffer: number, position: number, bytes: Bytes): void
+  bufferRead(source: Bytes, position: number, target: Uint8Array): void
+  builderWindow(buffer: number, capacity: number, view: ArrayBuffer | undefined, zero: boolean): ArrayBuffer
+  builderFinish(buffer: number, size: number, shrinkToFit: boolean, view: ArrayBuffer | undefined): void
+
+  jemallocSetDecayMs(ms: number): void
+  jemallocStat(name: string): number
+  jemallocPeakReset(): void
+  jemallocStatsString(options: string): string
+  overview(): void
+}
+
+/** Flags of `bufferAllocate` and `bufferFromBytes`. */
+export const ZERO_FILL = 1
+export const RESIZABLE_BLOCK = 2
+export const IMMUTABLE_BLOCK = 4
+
+/** Bits of the options word of `configure`. */
+const SAFE_DISPOSE = 1
+const RUNTIME_IS_BUN = 2
+const RUNTIME_IS_DENO_OR_UNKNOWN = 4
+const FORBID_EXTERNAL_BUFFERS = 8
+const VIEWS_CAPPED_AT_4_GIB = 16
+
+/** The Node release that this runtime is, or says it is compatible with: `[major, minor]`. */
+export const nodeVersion: readonly [number, number] = (() => {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+  return [major, minor] as const
+})()
+
+/** True on Node itself, false on Bun, Deno and the rest. */
+export const isNode = process.versions['bun'] === undefined && process.versions['deno'] === undefined && process.release.name === 'node'
+
+const safeDispose = process.env['OFFHEAP_SAFE_DISPOSE'] === '1'
+
+function configureOptions(): number {
+  const isBun = process.versions['bun'] !== undefined
+  let options = 0
+  if (safeDispose) options |= SAFE_DISPOSE
+  if (isBun) options |= RUNTIME_IS_BUN
+  else if (!isNode) options |= RUNTIME_IS_DENO_OR_UNKNOWN
+  if (process.env['OFFHEAP_NO_EXTERNAL_BUFFERS'] === '1') options |= FORBID_EXTERNAL_BUFFERS
+  if (isBun || nodeVersion[0] < 22) options |= VIEWS_CAPPED_AT_4_GIB
+  return options
+}
+
+// A copy, so that the functions are in-object properties: the exports object of an addon is a dictionary.
+const loaded = require('../index.js') as NativeBinding
+
+/** The native functions. */
+export const native: Readonly<NativeBinding> = { ...loaded }
+
+/** Where native functions leave second results. Read them before any other call. */
+export const words = new Float64Array(32)
+
+/** What this runtime can do. */
+export interface Capabilities {
+  /**
+   * False where the runtime forbids ArrayBuffers over native memory (Electron). Views are then copies: `flush()` moves
+   * what was written to a view into the buffer, `refresh()` moves the buffer's bytes into its views.
+   */
+  readonly externalBuffers: boolean
+  /** True where `asSharedArrayBuffer()` works. */
+  readonly sharedBuffers: boolean
+  /**
+   * How `dispose()` learns that nobody uses a view any more: `idle` asks the event loop for requests in flight, `detach`
+   * asks the engine (Bun), `collect` waits for the garbage collector.
+   */
+  readonly gate: 'idle' | 'detach' | 'collect'
+  /** The largest ArrayBuffer over native memory, in bytes. Larger buffers hand out windows. */
+  readonly maxViewBytes: number
+  /** True when `OFFHEAP_SAFE_DISPOSE=1` is set: memory that was ever shown is freed by the garbage collector only. */
+  readonly safeDispose: boolean
+}
+
+const environment: Capabilities = Object.freeze({
+  ...native.configure(words.buffer, makeError, configureOptions()),
+  safeDispose,
+})
+
+/** True where views are windows on the memory itself, false where they are copies. */
+export const externalBuffers: boolean = environment.externalBuffers
+
+/** The largest view, in bytes. */
+export const maxViewBytes: number = environment.maxViewBytes
+
+/** What this runtime can do. Found out once, at load. */
+export function capabilities(): Capabilities {
+  return environment
+}
