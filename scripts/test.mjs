@@ -37,6 +37,10 @@ function rust() {
       name: 'Rust, doc tests',
       command: ['cargo', 'test', '-p', 'offheap', '--doc', '--no-default-features', '--features', Object.values(features).at(-1)],
     },
+    {
+      name: 'Rust, binding',
+      command: ['cargo', 'test', '-p', 'offheap-node', '--lib', '--no-default-features', '--features', Object.values(features).at(-1)],
+    },
     ...(others.length > 0 ? [{ name: 'Rust, other crates', command: ['cargo', 'test', '--no-fail-fast', ...others.flatMap((name) => ['-p', name])] }] : []),
   ]
 }

@@ -1,7 +1,8 @@
 import { inspect } from 'node:util'
-import { DisposedError } from './errors.js'
+import { DisposedError, OutOfMemoryError } from './errors.js'
 import { DEFAULT_ALIGNMENT, type MemoryPool, poolOption, type PoolOptions } from './memory-pool.js'
 import type { MemoryBuffer } from './memory-buffer.js'
+import { maxViewBytes } from './native.js'
 import { checkAlignmentArgument, checkIntegerFrom, checkSize, option, wrongReceiver } from './validate.js'
 
 /** Options of an {@link Arena}. */
@@ -91,8 +92,16 @@ export class Arena {
   static #slow(receiver: unknown, length: unknown, elementSize: number): { buffer: ArrayBuffer; offset: number } {
     const self = Arena.#check(receiver)
     const bytes = checkSize(length, 'length') * elementSize
+    if (bytes > maxViewBytes) {
+      throw new OutOfMemoryError(`an array of ${bytes} bytes is larger than this runtime can show (${maxViewBytes})`, {
+        requested: bytes,
+        limit: maxViewBytes,
+        allocated: self.bytesAllocated,
+        pool: self.#pool.name,
+      })
+    }
     if (bytes > self.#chunkSize) {
-      const chunk = self.#pool.allocateBuffer(checkSize(bytes, 'length'), { alignment: Math.max(self.#mask + 1, DEFAULT_ALIGNMENT) })
+      const chunk = self.#pool.allocateBuffer(bytes, { alignment: Math.max(self.#mask + 1, DEFAULT_ALIGNMENT) })
       const buffer = keepOrDispose(chunk)
       self.#large.push(chunk)
       self.#usedBefore += bytes

@@ -3,7 +3,7 @@ import { BuilderBlock, type BuilderOptions, type FinishOptions } from './builder
 import { type ByteSource, javaScriptBytes, typedArrayElements } from './bytes.js'
 import { OutOfRangeError } from './errors.js'
 import { bufferInternals, type MemoryBuffer, type ResizeOptions } from './memory-buffer.js'
-import { checkBoolean, checkByte, checkSize, option, outOfRange, wrongReceiver, wrongType } from './validate.js'
+import { checkBoolean, checkByte, checkPosition, checkSize, option, outOfRange, wrongReceiver, wrongType } from './validate.js'
 
 /** Up to this many UTF-16 units, a loop in JavaScript beats a call into the engine's encoder. */
 const SHORT_STRING = 24
@@ -164,7 +164,7 @@ export class BufferBuilder {
   /** Forgets what was appended behind `position`. @throws ERR_OFFHEAP_OUT_OF_RANGE when that is over the length */
   rewind(position: number): void {
     const self = BufferBuilder.#check(this)
-    const length = checkSize(position, 'position')
+    const length = checkPosition(position, 'position')
     if (length > self.#length) throw outOfRange(length, 0, self.#length)
     self.#length = length
   }

@@ -2,7 +2,7 @@ import type { Writable } from 'node:stream'
 import { BufferBuilder } from './buffer-builder.js'
 import type { BuilderOptions, FinishOptions } from './builder-block.js'
 import type { ByteSource } from './bytes.js'
-import { ClosedError } from './errors.js'
+import { ClosedError, DisposedError } from './errors.js'
 import type { MemoryBuffer } from './memory-buffer.js'
 import { poolOption } from './memory-pool.js'
 import { writableTo } from './streams.js'
@@ -42,6 +42,7 @@ export class BufferOutputStream {
   /** The stream, when it is open. */
   static #open(receiver: unknown): BufferOutputStream {
     const self = BufferOutputStream.#check(receiver)
+    if (self.#builder.disposed) throw new DisposedError('the stream was disposed')
     if (self.#closed) throw new ClosedError('the stream was closed')
     return self
   }
@@ -86,6 +87,7 @@ export class BufferOutputStream {
    */
   finish(options?: FinishOptions): MemoryBuffer {
     const self = BufferOutputStream.#check(this)
+    if (self.#builder.disposed) throw new DisposedError('the stream was disposed')
     if (self.#finished) throw new ClosedError('the stream was finished')
     const buffer = self.#builder.finish(options)
     self.#closed = self.#finished = true

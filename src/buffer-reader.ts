@@ -4,7 +4,7 @@ import { javaScriptBytes } from './bytes.js'
 import { ClosedError, OutOfRangeError } from './errors.js'
 import { bufferInternals, MemoryBuffer } from './memory-buffer.js'
 import { readableOf, type ReadableOptions } from './streams.js'
-import { checkInteger, checkSize, outOfRange, wrongReceiver, wrongType } from './validate.js'
+import { checkInteger, checkPosition, checkSize, outOfRange, wrongReceiver, wrongType } from './validate.js'
 
 /**
  * Reads a buffer from front to back or at any position, without a copy: what it returns are slices of the buffer. It
@@ -101,7 +101,7 @@ export class BufferReader {
   /** The `length` bytes at `position` as a slice, fewer at the end. The reader's own position stays. */
   readAt(position: number, length: number): MemoryBuffer {
     const self = BufferReader.#open(this)
-    const start = checkSize(position, 'position')
+    const start = checkPosition(position, 'position')
     const count = BufferReader.#available(self, start, checkSize(length, 'length'))
     return self.#buffer.slice(self.#start + start, count)
   }
@@ -109,7 +109,7 @@ export class BufferReader {
   /** Copies the bytes at `position` into `target`. @returns how many */
   readIntoAt(position: number, target: ArrayBufferView | ArrayBufferLike): number {
     const self = BufferReader.#open(this)
-    return BufferReader.#into(self, checkSize(position, 'position'), target)
+    return BufferReader.#into(self, checkPosition(position, 'position'), target)
   }
 
   /** The next `length` bytes, fewer at the end, as a view of the buffer's memory. The position stays. */
@@ -125,7 +125,7 @@ export class BufferReader {
    */
   getStream(start: number, length: number): BufferReader {
     const self = BufferReader.#open(this)
-    const from = checkSize(start, 'start')
+    const from = checkPosition(start, 'start')
     const count = BufferReader.#available(self, from, checkSize(length, 'length'))
     return new BufferReader(self.#buffer, self.#start + from, count, self)
   }

@@ -48,6 +48,7 @@ export class OutOfMemoryError extends Error {
   readonly pool: string | undefined
 
   constructor(message: string, details: OutOfMemoryDetails) {
+    if (typeof details !== 'object' || (details as unknown) === null) throw new InvalidArgumentError('details must be an object')
     super(message)
     this.requested = details.requested
     this.limit = details.limit
@@ -118,9 +119,13 @@ for (const errorClass of [
 
 /** True when `value` is an error thrown by offheap. Never throws. */
 export function isOffheapError(value: unknown): value is OffheapError {
-  if (!(value instanceof Error)) return false
-  const code: unknown = Object.getOwnPropertyDescriptor(value, 'code')?.value
-  return typeof code === 'string' && code.startsWith('ERR_OFFHEAP_')
+  try {
+    if (!(value instanceof Error)) return false
+    const code: unknown = Object.getOwnPropertyDescriptor(value, 'code')?.value
+    return typeof code === 'string' && code.startsWith('ERR_OFFHEAP_')
+  } catch {
+    return false // a proxy whose traps throw
+  }
 }
 
 /** Builds the errors of native code; the numbers are -1 and the strings '' where they do not apply. */

@@ -8,7 +8,7 @@
 import type { FileHandle } from 'node:fs/promises'
 import { InvalidArgumentError } from './errors.js'
 import { bufferInternals, type MemoryBuffer } from './memory-buffer.js'
-import { checkSize, isObject, option, outOfRange, property, wrongType } from './validate.js'
+import { checkPosition, checkSize, isObject, option, outOfRange, property, wrongType } from './validate.js'
 
 /** Options of {@link MemoryBuffer.readFrom} and {@link MemoryBuffer.writeTo}. */
 export interface FileTransferOptions {
@@ -37,10 +37,10 @@ function checkTransfer(buffer: MemoryBuffer, fileHandle: unknown, options: unkno
   if (!isObject(fileHandle) || typeof property(fileHandle, method, `fileHandle.${method}`) !== 'function') {
     throw wrongType('fileHandle', 'a FileHandle of node:fs/promises', fileHandle)
   }
-  const offset = option(options, 'offset', checkSize, 0)
+  const offset = option(options, 'offset', checkPosition, 0)
   const length = option(options, 'length', checkSize, Math.max(buffer.size - offset, 0))
   if (offset + length > buffer.size) throw outOfRange(offset, length, buffer.size)
-  const position = option(options, 'position', (value, name) => (value === null ? null : checkSize(value, name)), null)
+  const position = option(options, 'position', (value, name) => (value === null ? null : checkPosition(value, name)), null)
   return { file: fileHandle as FileHandle, offset, length, position }
 }
 

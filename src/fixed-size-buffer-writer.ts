@@ -3,7 +3,7 @@ import { type ByteSource, type ByteTarget, lengthOfBytesOrText, toBytesOrText } 
 import { ClosedError, OutOfRangeError } from './errors.js'
 import { bufferInternals, MemoryBuffer } from './memory-buffer.js'
 import { writableTo } from './streams.js'
-import { checkInteger, checkSize, wrongReceiver } from './validate.js'
+import { checkInteger, checkPosition, wrongReceiver } from './validate.js'
 
 /**
  * Writes into a buffer of fixed size. What does not fit is refused as a whole. It holds on to the buffer's handle and
@@ -73,7 +73,7 @@ export class FixedSizeBufferWriter {
   /** Writes at `position`. The writer's own position stays, as with `pwrite`. @returns how many bytes were written */
   writeAt(position: number, bytes: string | ByteSource): number {
     const self = FixedSizeBufferWriter.#open(this)
-    return FixedSizeBufferWriter.#put(self, checkSize(position, 'position'), bytes)
+    return FixedSizeBufferWriter.#put(self, checkPosition(position, 'position'), bytes)
   }
 
   static #put(self: FixedSizeBufferWriter, position: number, source: unknown): number {

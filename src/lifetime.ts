@@ -99,8 +99,40 @@ function http2IsLoaded(from: number): boolean {
   return false
 }
 
-/** Releases the memory of buffer handles that were forgotten. An id whose handle was disposed is stale: a no-op. */
-export const forgottenBuffers = new FinalizationRegistry<number>((id) => native.bufferRelease(id))
+/**
+ * Sees a buffer handle being forgotten. Only the handle refers to it, so it is collected with it. Watches of handles that
+ * were disposed serve the next handles: to register, collect and answer for each handle anew cost as much as all the rest
+ * of a slice (measured: 620 instead of 270 ns with its dispose).
+ */
+export interface Watch {
+  /** The native id of the handle; 0 while no handle has this watch. */
+  readonly owned: OwnedBuffer
+}
+
+const forgotten = new FinalizationRegistry<OwnedBuffer>((owned) => {
+  if (owned.id !== 0) native.bufferRelease(owned.id)
+})
+
+/** Watches without a handle, and how many of them are kept. */
+const idleWatches: Watch[] = []
+const MOST_IDLE_WATCHES = 1024
+
+/** Watches the handle with this native id, which must keep the watch and end it in its dispose. */
+export function watch(id: number): Watch {
+  let watch = idleWatches.pop()
+  if (watch === undefined) {
+    watch = { owned: { id } }
+    forgotten.register(watch, watch.owned)
+  }
+  watch.owned.id = id
+  return watch
+}
+
+/** Ends a watch; the handle must drop it. */
+export function endWatch(watch: Watch): void {
+  watch.owned.id = 0
+  if (idleWatches.length < MOST_IDLE_WATCHES) idleWatches.push(watch)
+}
 
 /** The buffer that an object owns and replaces over its life; 0 for none. */
 export interface OwnedBuffer {

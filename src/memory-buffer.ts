@@ -6,7 +6,7 @@ import { type ByteSource, javaScriptBytes, type Region, regionBytes, regionOf, t
 import { BusyError, DisposedError, ImmutableError, InvalidArgumentError, NotSupportedError } from './errors.js'
 import { type FileTransferOptions, readFile, writeFile } from './file-transfer.js'
 import { FixedSizeBufferWriter } from './fixed-size-buffer-writer.js'
-import { currentStretch, forgottenBuffers, viewState } from './lifetime.js'
+import { currentStretch, endWatch, viewState, watch, type Watch } from './lifetime.js'
 import { DEFAULT_ALIGNMENT, type MemoryPool, poolInternals, poolOfId, poolOption, type PoolOptions } from './memory-pool.js'
 import { type Bytes, externalBuffers, IMMUTABLE_BLOCK, maxViewBytes, native, words } from './native.js'
 import { createPin, type Pin } from './pin.js'
@@ -17,6 +17,7 @@ import {
   checkBoolean,
   checkByte,
   checkInteger,
+  checkPosition,
   checkSize,
   describe,
   isArray,
@@ -114,6 +115,8 @@ export class MemoryBuffer {
   /** The stretch in which the oldest view was made. */
   #stretch = 0
   #extra: Extra | undefined
+  /** While it is set, the memory is released when the handle is forgotten. */
+  #watch: Watch | undefined = undefined
 
   private constructor(
     token: typeof INTERNAL,
@@ -136,7 +139,7 @@ export class MemoryBuffer {
       this.#address = words[0]!
       this.#capacity = words[1]!
       this.#size = words[2]!
-      forgottenBuffers.register(this, id)
+      this.#watch = watch(id)
     }
   }
 
@@ -197,6 +200,7 @@ export class MemoryBuffer {
    * or an array of bytes.
    */
   static from(source: string | ByteSource | readonly number[], options?: PoolOptions): MemoryBuffer {
+    const pool = poolOption(options) // first: reading options may run the caller's code, and that detach the source
     let bytes: Bytes
     if (typeof source === 'string') bytes = Buffer.from(source, 'utf8')
     else if (isArray(source)) bytes = Uint8Array.from({ length: source.length }, (_, index) => checkByte(source[index], `source[${index}]`))
@@ -206,7 +210,6 @@ export class MemoryBuffer {
       if (given === undefined) throw wrongType('source', 'a string, bytes or an array of byte values', source)
       bytes = given
     }
-    const pool = poolOption(options)
     return bufferInternals.create(native.bufferFromBytes(poolInternals.id(pool), bytes, IMMUTABLE_BLOCK), 0, pool, undefined)
   }
 
@@ -239,8 +242,10 @@ export class MemoryBuffer {
   /** A mutable buffer with the bytes of all `buffers`, one after the other. */
   static concat(buffers: readonly ByteSource[], options?: PoolOptions): MemoryBuffer {
     if (!isArray(buffers)) throw wrongType('buffers', 'an array', buffers)
-    const parts = Array.from({ length: buffers.length }, (_, index) => toBytes(buffers[index], `buffers[${index}]`))
     const pool = poolOption(options)
+    // In two steps, because reading elements and options may run the caller's code, and that detach what was read before.
+    const sources = Array.from({ length: buffers.length }, (_, index) => buffers[index])
+    const parts = sources.map((source, index) => toBytes(source, `buffers[${index}]`))
     return bufferInternals.create(native.bufferConcat(poolInternals.id(pool), parts), IS_MUTABLE, pool, undefined)
   }
 
@@ -363,11 +368,12 @@ export class MemoryBuffer {
 
   /** A mutable copy of `length` bytes from `offset`, in a block of its own. */
   copySlice(offset: number, length?: number, options?: PoolOptions): MemoryBuffer {
-    const bytes = MemoryBuffer.#bytes(this)
+    MemoryBuffer.#live(this)
     const start = checkInteger(offset, 'offset')
     const count = length === undefined ? this.#size - start : checkInteger(length, 'length')
-    if (start < 0 || count < 0 || start + count > this.#size) throw outOfRange(start, count, this.#size)
     const pool = poolOption(options)
+    const bytes = MemoryBuffer.#bytes(this)
+    if (start < 0 || count < 0 || start + count > this.#size) throw outOfRange(start, count, this.#size)
     const copy = native.bufferCopy(bytes, start, count, poolInternals.id(pool), DEFAULT_ALIGNMENT)
     return bufferInternals.create(copy, IS_MUTABLE, pool, undefined)
   }
@@ -505,7 +511,7 @@ export class MemoryBuffer {
   ): View {
     const id = MemoryBuffer.#live(self)
     const size = self.#size
-    const start = offset === undefined ? 0 : checkSize(offset, 'offset')
+    const start = offset === undefined ? 0 : checkPosition(offset, 'offset')
     const byteOffset = start * elementSize
     const count = length === undefined ? (size - byteOffset) / elementSize : checkSize(length, 'length')
     if (count < 0 || byteOffset + count * elementSize > size) throw outOfRange(start, count, size / elementSize, 'elements')
@@ -716,9 +722,10 @@ export class MemoryBuffer {
    * address already is one, else a mutable copy (aligned to 64 at least).
    */
   ensureAlignment(alignment: number, options?: PoolOptions): MemoryBuffer {
-    const bytes = MemoryBuffer.#bytes(this)
+    MemoryBuffer.#live(this)
     const wanted = checkAlignmentArgument(alignment, 'alignment')
     const pool = poolOption(options)
+    const bytes = MemoryBuffer.#bytes(this)
     if (typeof bytes === 'number' && this.#address % wanted === 0) {
       return MemoryBuffer.#slice(this, 0, this.#size, (this.#flags & IS_MUTABLE) !== 0)
     }
@@ -791,6 +798,13 @@ export class MemoryBuffer {
       this.#arrayBuffer = undefined
       native.bufferDispose(id, view, viewState(this.#stretch))
     }
+    MemoryBuffer.#endWatch(this)
+  }
+
+  static #endWatch(self: MemoryBuffer): void {
+    const watch = self.#watch
+    self.#watch = undefined
+    if (watch !== undefined) endWatch(watch)
   }
 
   static #disposeWithExtra(self: MemoryBuffer, extra: Extra): void {
@@ -802,6 +816,7 @@ export class MemoryBuffer {
     if (id === WRAPPED) return
     if (extra.windows.length === 0) native.bufferDispose(id, view, viewState(self.#stretch))
     else native.bufferDisposeWindows(id, extra.windows.map((window) => window.arrayBuffer), viewState(self.#stretch))
+    MemoryBuffer.#endWatch(self)
   }
 
   /** The same as {@link dispose}, for `using`. */

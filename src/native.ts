@@ -141,14 +141,20 @@ function configureOptions(): number {
   return options
 }
 
+/** Where the addon's exports carry the words. */
+const WORDS: unique symbol = Symbol.for('offheap.words')
+
 // A copy, so that the functions are in-object properties: the exports object of an addon is a dictionary.
-const loaded = require('../index.js') as NativeBinding
+const loaded = require('../index.js') as NativeBinding & { [WORDS]?: Float64Array<ArrayBuffer> }
 
 /** The native functions. */
 export const native: Readonly<NativeBinding> = { ...loaded }
 
-/** Where native functions leave second results. Read them before any other call. */
-export const words = new Float64Array(32)
+/**
+ * Where native functions leave second results. Read them before any other call. An addon has one block of words for each
+ * environment: where this file is loaded again for the same addon (Jest does that), it takes over the first one's.
+ */
+export const words: Float64Array<ArrayBuffer> = (loaded[WORDS] ??= new Float64Array(32))
 
 /** What this runtime can do. */
 export interface Capabilities {

@@ -76,7 +76,9 @@ export class TypedBufferBuilder<Type extends ElementType = ElementType> {
   /** In elements, as is the limit: the capacity, or -1 once disposed, so that every way in ends in #grow. */
   #length = 0
   #limit = 0
-  #falseCount = 0
+  /** How many bytes of bits {@link falseCount} has counted, and how many bits in them are true. */
+  #countedBytes = 0
+  #countedTrues = 0
 
   /**
    * @param type - of the elements
@@ -126,15 +128,9 @@ export class TypedBufferBuilder<Type extends ElementType = ElementType> {
     return wrongType('value', `a ${self.#layout.typeOf} for a builder of ${self.#type}`, value)
   }
 
-  /** The rare part of append: refuses an element of the wrong type, else makes room. */
-  static #makeReady(self: TypedBufferBuilder, element: unknown): void {
-    if (typeof element !== self.#layout.typeOf) throw TypedBufferBuilder.#wrongElement(self, element)
-    TypedBufferBuilder.#grow(self, 1)
-  }
-
   static #empty(self: TypedBufferBuilder): void {
     self.#length = 0
-    self.#falseCount = 0
+    self.#countedBytes = self.#countedTrues = 0
     TypedBufferBuilder.#rewindow(self)
   }
 
@@ -160,11 +156,22 @@ export class TypedBufferBuilder<Type extends ElementType = ElementType> {
     return TypedBufferBuilder.#bytesFor(self, self.#length)
   }
 
-  /** How many of the elements are false. @throws ERR_OFFHEAP_NOT_SUPPORTED for all types but bool */
+  /**
+   * How many of the elements are false. Counts what was appended since it was asked last.
+   *
+   * @throws ERR_OFFHEAP_NOT_SUPPORTED for all types but bool
+   */
   get falseCount(): number {
     const self = TypedBufferBuilder.#check(this)
     if (self.#kind !== BOOL) throw new NotSupportedError(`falseCount: a builder of ${self.#type} has no booleans`)
-    return self.#falseCount
+    const bytes = self.#window as Uint8Array
+    const wholeBytes = Math.floor(self.#length / 8)
+    let trues = self.#countedTrues
+    for (let index = self.#countedBytes; index < wholeBytes; index += 1) trues += onesIn[bytes[index]!]!
+    self.#countedBytes = wholeBytes
+    self.#countedTrues = trues
+    const rest = self.#length & 7
+    return self.#length - trues - (rest === 0 ? 0 : onesIn[bytes[wholeBytes]! & ((1 << rest) - 1)]!)
   }
 
   /** True after {@link dispose}. */
@@ -179,72 +186,54 @@ export class TypedBufferBuilder<Type extends ElementType = ElementType> {
    * @throws ERR_OFFHEAP_INVALID_ARGUMENT for a value of the wrong type; ERR_OFFHEAP_OUT_OF_MEMORY when it cannot grow
    */
   append(value: ElementOf<Type>): void {
-    let kind: Kind
+    let index: number
     try {
-      kind = this.#kind // throws on a wrong receiver, and costs nothing on a right one, unlike asking first
+      index = this.#length // throws on a wrong receiver, and costs nothing on a right one, unlike asking first
     } catch {
       throw wrongReceiver('TypedBufferBuilder')
     }
     const element: unknown = value
-    const index = this.#length
-    if (index >= this.#limit) TypedBufferBuilder.#makeReady(this, element)
-    // One store per type: each sees one kind of typed array only, so the engine keeps each at a single instruction.
-    // The kinds are literals, and the rare work is elsewhere, because this method must stay under 460 bytes of bytecode,
-    // V8's limit for inlining: where it is not inlined, every float becomes an object first.
-    const window = this.#window
-    store: {
-      switch (kind) {
-        case 0:
-          if (typeof element !== 'number') break store
-          ;(window as Int8Array)[index] = element
-          break
-        case 1:
-          if (typeof element !== 'number') break store
-          ;(window as Uint8Array)[index] = element
-          break
-        case 2:
-          if (typeof element !== 'number') break store
-          ;(window as Int16Array)[index] = element
-          break
-        case 3:
-          if (typeof element !== 'number') break store
-          ;(window as Uint16Array)[index] = element
-          break
-        case 4:
-          if (typeof element !== 'number') break store
-          ;(window as Int32Array)[index] = element
-          break
-        case 5:
-          if (typeof element !== 'number') break store
-          ;(window as Uint32Array)[index] = element
-          break
-        case 6:
-          if (typeof element !== 'number') break store
-          ;(window as Float32Array)[index] = element
-          break
-        case 7:
-          if (typeof element !== 'number') break store
-          ;(window as Float64Array)[index] = element
-          break
-        case 8:
-          if (typeof element !== 'bigint') break store
-          ;(window as BigInt64Array)[index] = element
-          break
-        case 9:
-          if (typeof element !== 'bigint') break store
-          ;(window as BigUint64Array)[index] = element
-          break
-        case 10:
-          if (typeof element !== 'boolean') break store
-          // Room is zeroed before it is used, so false only counts.
-          if (element) (window as Uint8Array)[byteOf(index)]! |= 1 << (index & 7)
-          else this.#falseCount += 1
-          break
+    if (index < this.#limit) {
+      const kind = this.#kind
+      const window = this.#window
+      // V8 inlines up to 920 bytes of bytecode into a loop, and where it does not inline this, every float becomes an
+      // object first: so this is short, that a loop over rows can hold the appends of several columns. A store stays an
+      // instruction while it sees up to four kinds of arrays, therefore three of them; the literals cost no loads.
+      if (kind < 8) {
+        if (typeof element === 'number') {
+          if (kind < 4) (window as Int8Array)[index] = element
+          else (window as Float64Array)[index] = element
+          this.#length = index + 1
+          return
+        }
+      } else if (kind === BOOL) {
+        // Room is zeroed before it is used, so false only moves on. Compared by identity: faster than by type.
+        if (element === true) {
+          ;(window as Uint8Array)[byteOf(index)]! |= 1 << (index & 7)
+          this.#length = index + 1
+          return
+        }
+        if (element === false) {
+          this.#length = index + 1
+          return
+        }
+      } else if (typeof element === 'bigint') {
+        ;(window as BigInt64Array)[index] = element
+        this.#length = index + 1
+        return
       }
-      this.#length = index + 1
-      return
     }
-    throw TypedBufferBuilder.#wrongElement(this, element)
+    TypedBufferBuilder.#appendSlow(this, element)
+  }
+
+  /** The rare part of append: refuses an element of the wrong type, else makes room for it first. */
+  static #appendSlow(self: TypedBufferBuilder, element: unknown): void {
+    if (typeof element !== self.#layout.typeOf) throw TypedBufferBuilder.#wrongElement(self, element)
+    TypedBufferBuilder.#grow(self, 1)
+    const index = self.#length
+    if (self.#kind !== BOOL) (self.#window as Float64Array)[index] = element as number
+    else if (element === true) (self.#window as Uint8Array)[byteOf(index)]! |= 1 << (index & 7)
+    self.#length = index + 1
   }
 
   /**
@@ -279,7 +268,7 @@ export class TypedBufferBuilder<Type extends ElementType = ElementType> {
     if (count > self.#limit - self.#length) TypedBufferBuilder.#grow(self, count)
     const start = self.#length
     if (self.#kind === BOOL) {
-      self.#falseCount += packBits(self.#window as Uint8Array, start, source as Uint8Array, count)
+      packBits(self.#window as Uint8Array, start, source as Uint8Array, count)
     } else {
       ;(self.#window as Float64Array).set(source as Float64Array, start)
     }
@@ -296,7 +285,6 @@ export class TypedBufferBuilder<Type extends ElementType = ElementType> {
     const start = self.#length
     if (self.#kind !== BOOL) (self.#window as Float64Array).fill(element as number, start, start + copies)
     else if (element === true) setBits(self.#window as Uint8Array, start, start + copies)
-    else self.#falseCount += copies
     self.#length = start + copies
   }
 
@@ -403,16 +391,13 @@ function setBits(bytes: Uint8Array, start: number, end: number): void {
   for (bit += wholeBytes * 8; bit < end; bit += 1) bytes[byteOf(bit)]! |= 1 << (bit & 7)
 }
 
-/** Writes one bit per element of `source`, into bits that are zero. @returns how many are false */
-function packBits(bytes: Uint8Array, start: number, source: ArrayLike<number>, count: number): number {
-  let falses = 0
+/** Writes one bit per element of `source`, into bits that are zero. */
+function packBits(bytes: Uint8Array, start: number, source: ArrayLike<number>, count: number): void {
   let byte = byteOf(start)
   let bit = start & 7
   let packed = bytes[byte]!
   for (let index = 0; index < count; index += 1) {
-    const isTrue = source[index] ? 1 : 0
-    packed |= isTrue << bit
-    falses += 1 - isTrue
+    packed |= (source[index] ? 1 : 0) << bit
     if ((bit = (bit + 1) & 7) === 0) {
       bytes[byte] = packed
       byte += 1
@@ -420,5 +405,7 @@ function packBits(bytes: Uint8Array, start: number, source: ArrayLike<number>, c
     }
   }
   if (bit !== 0) bytes[byte] = packed
-  return falses
 }
+
+/** The number of ones in each byte. */
+const onesIn = Uint8Array.from({ length: 256 }, (_, byte) => byte.toString(2).replaceAll('0', '').length)

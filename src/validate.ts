@@ -57,6 +57,13 @@ export function checkInteger(value: unknown, name: string): number {
   throw wrongInteger(value, name, Number.MIN_SAFE_INTEGER)
 }
 
+/** An offset or position: an integer that is not negative. A negative one is out of range, as it is for a slice. */
+export function checkPosition(value: unknown, name: string): number {
+  const position = checkInteger(value, name)
+  if (position < 0) throw new OutOfRangeError(`${name} ${position} is out of range: it is negative`)
+  return position
+}
+
 /** An integer from `least` to `most`. */
 export function checkIntegerFrom(value: unknown, name: string, least: number, most: number): number {
   if (Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most) return value as number

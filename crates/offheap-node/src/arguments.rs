@@ -18,7 +18,7 @@ const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
     reason = "checked to be an integer of 53 bits"
 )]
 pub(crate) fn size(name: &'static str, value: f64) -> Result<usize> {
-    if value >= 0.0 && value <= MAX_SAFE_INTEGER && value.fract() == 0.0 {
+    if (0.0..=MAX_SAFE_INTEGER).contains(&value) && value.fract() == 0.0 {
         usize::try_from(value as u64).map_err(|_| too_large(name, value))
     } else {
         Err(Error::invalid_argument(

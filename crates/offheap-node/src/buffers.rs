@@ -205,10 +205,8 @@ fn copy(
         return Err(Error::range(at, len, source.len));
     }
     // SAFETY: just checked.
-    let part = Bytes {
-        ptr: unsafe { source.ptr.add(at) },
-        len,
-    };
+    let ptr = unsafe { source.ptr.add(at) };
+    let part = Bytes { ptr, len };
     adopt_new(env, state, block_of(part, alignment, &pool)?)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::arguments::array_buffer;
 use crate::errors::disposed;
-use crate::gate::{Gate, options};
+use crate::gate::{Gate, event_loop, options};
 use crate::handle::Handle;
 use crate::parking::{self, Parking};
 use crate::slab::Slab;
@@ -32,13 +32,16 @@ const PARKED_BUDGET: u64 = 64 << 20;
 pub(crate) struct Environment {
     env: sys::napi_env,
     words: *mut f64,
-    make_error: sys::napi_ref,
+    make_error: Cell<sys::napi_ref>,
     handles: RefCell<Slab<Handle>>,
     pools: RefCell<Slab<Pool>>,
     pub(crate) gate: Gate,
     pub(crate) parking: RefCell<Parking>,
     pub(crate) waiting: Arc<Waiting>,
     external: Cell<i64>,
+    /// Whether parked views are [watched](crate::slot::Slot::watch). Node: Bun and Deno keep the
+    /// bytes of a buffer that their own work uses, and Deno's finalizers run on any thread.
+    pub(crate) watches_moves: bool,
     pub(crate) external_buffers: bool,
     pub(crate) max_view: usize,
     pub(crate) create_shared: Option<CreateSharedArrayBuffer>,
@@ -127,7 +130,9 @@ impl Environment {
         let mut function = ptr::null_mut();
         // SAFETY: the reference is strong and lives as long as the environment.
         let status =
-            unsafe { sys::napi_get_reference_value(env.raw(), self.make_error, &raw mut function) };
+            unsafe {
+            sys::napi_get_reference_value(env.raw(), self.make_error.get(), &raw mut function)
+        };
         (status == sys::Status::napi_ok && !function.is_null()).then_some(function)
     }
 
@@ -160,7 +165,8 @@ impl Environment {
 unsafe extern "C" fn on_check(handle: *mut c_void) {
     // SAFETY: the handle's data is the environment, which closes the handle before it ends.
     let state = unsafe { &*Check::data(handle).cast::<Environment>() };
-    if state.is_held() || state.gate.requests() != 0 {
+    let drains = matches!(state.gate, Gate::Idle(_));
+    if drains && (state.is_held() || state.gate.requests() != 0) {
         return;
     }
     let mut scope = ptr::null_mut();
@@ -168,7 +174,12 @@ unsafe extern "C" fn on_check(handle: *mut c_void) {
     if unsafe { sys::napi_open_handle_scope(state.env, &raw mut scope) } != sys::Status::napi_ok {
         return;
     }
-    parking::drain(Env::from_raw(state.env), &state.parking);
+    let env = Env::from_raw(state.env);
+    if drains {
+        parking::drain(env, &state.parking);
+    } else if state.parking.borrow_mut().sweep_moved(env) {
+        state.waiting.set_orphans(false);
+    }
     // SAFETY: opened right above.
     unsafe { sys::napi_close_handle_scope(state.env, scope) };
 }
@@ -226,8 +237,16 @@ pub fn configure(
     make_error: Unknown<'_>,
     options: u32,
 ) -> Result<NativeCapabilities> {
-    if Environment::of(env).is_err() {
-        start(env, words, make_error, options)?;
+    match Environment::of(env) {
+        // The TypeScript layer was loaded once more over this addon (Jest does that for each file):
+        // it shares the words, and errors are from now on of its classes.
+        Ok(state) => {
+            let new = reference_to_function(env, make_error)?;
+            let old = state.make_error.replace(new);
+            // SAFETY: a live reference, given up here.
+            unsafe { sys::napi_delete_reference(env.raw(), old) };
+        }
+        Err(_) => start(env, words, make_error, options)?,
     }
     let state = Environment::of(env)?;
     Ok(NativeCapabilities {
@@ -239,23 +258,35 @@ pub fn configure(
     })
 }
 
-fn start(env: Env, words: Unknown<'_>, make_error: Unknown<'_>, options: u32) -> Result<()> {
-    let invalid = |what: &str| Error::new(Status::InvalidArg, format!("offheap: {what}"));
-    let (words_ptr, length) = array_buffer(env, words.raw())
-        .filter(|(_, length)| *length >= WORDS * size_of::<f64>())
-        .ok_or_else(|| invalid("words must be an ArrayBuffer of 256 bytes"))?;
-    debug_assert!(length > 0);
+fn invalid(what: &str) -> Error {
+    Error::new(Status::InvalidArg, format!("offheap: {what}"))
+}
+
+/// A strong reference to the function that makes errors.
+fn reference_to_function(env: Env, make_error: Unknown<'_>) -> Result<sys::napi_ref> {
     let mut kind = 0;
-    let mut make_error_ref = ptr::null_mut();
-    let mut words_ref = ptr::null_mut();
-    // SAFETY: live values of this environment and out parameters. Both references are strong and
-    // never deleted: they last as long as the environment.
+    let mut reference = ptr::null_mut();
+    // SAFETY: a live value of this environment and out parameters.
     unsafe {
         sys::napi_typeof(env.raw(), make_error.raw(), &raw mut kind);
         if kind != sys::ValueType::napi_function {
             return Err(invalid("makeError must be a function"));
         }
-        sys::napi_create_reference(env.raw(), make_error.raw(), 1, &raw mut make_error_ref);
+        sys::napi_create_reference(env.raw(), make_error.raw(), 1, &raw mut reference);
+    }
+    Ok(reference)
+}
+
+fn start(env: Env, words: Unknown<'_>, make_error: Unknown<'_>, options: u32) -> Result<()> {
+    let (words_ptr, length) = array_buffer(env, words.raw())
+        .filter(|(_, length)| *length >= WORDS * size_of::<f64>())
+        .ok_or_else(|| invalid("words must be an ArrayBuffer of 256 bytes"))?;
+    debug_assert!(length > 0);
+    let make_error_ref = reference_to_function(env, make_error)?;
+    let mut words_ref = ptr::null_mut();
+    // SAFETY: a live value of this environment and an out parameter. The reference is strong and
+    // never deleted: it lasts as long as the environment.
+    unsafe {
         sys::napi_create_reference(env.raw(), words.raw(), 1, &raw mut words_ref);
     }
     let external_buffers = options & options::NO_EXTERNAL == 0 && probe_external_buffers(env);
@@ -267,13 +298,14 @@ fn start(env: Env, words: Unknown<'_>, make_error: Unknown<'_>, options: u32) ->
     let state = Box::new(Environment {
         env: env.raw(),
         words: words_ptr.cast(),
-        make_error: make_error_ref,
+        make_error: Cell::new(make_error_ref),
         handles: RefCell::default(),
         pools: RefCell::default(),
         gate: Gate::choose(env, options),
         parking: RefCell::default(),
         waiting: Arc::default(),
         external: Cell::new(0),
+        watches_moves: options & (options::BUN | options::OTHER) == 0,
         external_buffers,
         max_view: usize::try_from(max_view).unwrap_or(usize::MAX),
         create_shared: uv::create_shared_array_buffer(),
@@ -281,13 +313,19 @@ fn start(env: Env, words: Unknown<'_>, make_error: Unknown<'_>, options: u32) ->
     let state = Box::into_raw(state);
     // SAFETY: just made; the check handle is closed by `on_end` before the box is freed.
     unsafe {
-        if let Gate::Idle(event_loop) = (*state).gate {
-            let check = Check::new(event_loop, on_check, state.cast());
-            if check.is_none() {
-                (*state).gate = Gate::Collect;
-            }
-            (*state).parking.get_mut().check = check;
+        let event_loop = match (*state).gate {
+            Gate::Idle(event_loop) => Some(event_loop),
+            Gate::Collect if (*state).watches_moves => event_loop(env),
+            _ => None,
+        };
+        let check =
+            event_loop.and_then(|event_loop| Check::new(event_loop, on_check, state.cast()));
+        if matches!((*state).gate, Gate::Idle(_)) && check.is_none() {
+            (*state).gate = Gate::Collect;
         }
+        let parking = (*state).parking.get_mut();
+        parking.drains = matches!((*state).gate, Gate::Idle(_));
+        parking.check = check;
         sys::napi_set_instance_data(
             env.raw(),
             state.cast(),

@@ -93,16 +93,21 @@ impl Gate {
     }
 }
 
-/// The environment's loop, if its word really counts requests: one queued piece of work must raise
-/// it by exactly one. (On Bun it is always 0, on Deno garbage.)
-fn proved_loop(env: Env) -> Option<Loop> {
+/// The environment's loop, as the runtime says.
+pub(crate) fn event_loop(env: Env) -> Option<Loop> {
     let mut raw = ptr::null_mut();
     // SAFETY: a live environment and an out parameter.
     let status = unsafe { sys::napi_get_uv_event_loop(env.raw(), &raw mut raw) };
     if status != sys::Status::napi_ok {
         return None;
     }
-    let event_loop = Loop::new(raw.cast())?;
+    Loop::new(raw.cast())
+}
+
+/// The environment's loop, if its word really counts requests: one queued piece of work must raise
+/// it by exactly one. (On Bun it is always 0, on Deno garbage.)
+fn proved_loop(env: Env) -> Option<Loop> {
+    let event_loop = event_loop(env)?;
     let before = event_loop.active_requests();
     queue_nothing(env)?;
     (event_loop.active_requests() == before.checked_add(1)?).then_some(event_loop)

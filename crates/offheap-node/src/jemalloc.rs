@@ -52,7 +52,6 @@ pub fn jemalloc_set_decay_ms(env: Env, ms: f64) -> napi::Result<()> {
 
 /// One of jemalloc's figures.
 #[napi(catch_unwind)]
-#[expect(clippy::cast_precision_loss, reason = "figures below 2^53")]
 pub fn jemalloc_stat(env: Env, name: String) -> napi::Result<f64> {
     controls::stat(&name)
         .map(|value| value as f64)

@@ -16,6 +16,14 @@
     unreachable_pub,
     reason = "napi-derive exports public functions of private modules"
 )]
+#![cfg_attr(
+    test,
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "napi-derive registers nothing in a test build"
+    )
+)]
 
 mod arguments;
 mod buffers;

@@ -12,10 +12,6 @@ const STRIDE: usize = 8;
 /// resident, retained, parked, live allocations; -1 stands for unknown. Brings V8's figure of
 /// external memory up to date first.
 #[napi(catch_unwind)]
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "bytes and counts are below 2^53"
-)]
 pub fn overview(env: Env) -> napi::Result<()> {
     let state = Environment::of(env)?;
     state.flush_external(env);

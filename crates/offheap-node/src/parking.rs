@@ -48,23 +48,59 @@ struct Entry {
     own: Option<ParkedBlock>,
 }
 
+impl Entry {
+    /// Whether nobody can have the address any more: the slot was taken, or the ArrayBuffer that
+    /// was moved is gone.
+    fn is_finished(&self, env: Env) -> bool {
+        let is_gone = || {
+            self.array_buffer
+                .as_ref()
+                .is_some_and(|weak| weak.get(env).is_none())
+        };
+        match &self.slot {
+            Some(slot) => slot.is_empty() || (slot.is_orphan() && is_gone()),
+            None => is_gone(),
+        }
+    }
+
+    /// Whether no finalizer will end it.
+    fn is_moved(&self) -> bool {
+        self.slot.as_ref().is_none_or(|slot| slot.is_orphan())
+    }
+
+    fn end(self, env: Env) {
+        if let Some(slot) = self.slot {
+            slot.watch(ptr::null_mut());
+            if slot.is_orphan() {
+                slot.take();
+            }
+        }
+        if let Some(weak) = self.array_buffer {
+            weak.delete(env);
+        }
+    }
+}
+
 /// The blocks of one environment that wait.
 #[derive(Debug, Default)]
 pub(crate) struct Parking {
     entries: Vec<Entry>,
     /// How many entries there must be before finished ones are looked for.
     sweep_at: usize,
-    /// Disposals since the last try of a refused detach.
+    /// Disposals since the entries were last looked at.
     disposals: usize,
     pub(crate) check: Option<Check>,
+    /// Whether the check phase frees what waits when nothing is in flight; else it only looks for
+    /// moved ArrayBuffers that are gone.
+    pub(crate) drains: bool,
 }
 
 /// Fewer entries than this are not worth a sweep.
 const SWEEP_MIN: usize = 64;
 
 impl Parking {
-    /// Whether it is time to try again what a runtime refused: as often as there are entries, so
-    /// that a disposal costs the same however many wait.
+    /// Whether it is time to look at the entries where no check phase does: as often as there are
+    /// entries, so that a disposal costs the same however many wait.
     pub(crate) fn is_retry_due(&mut self) -> bool {
         self.disposals += 1;
         let due = !self.entries.is_empty() && self.disposals >= self.entries.len();
@@ -78,15 +114,24 @@ impl Parking {
         if self.entries.len() >= self.sweep_at.max(SWEEP_MIN) {
             self.sweep(env);
         }
-        self.entries.push(entry);
-        if let Some(check) = &mut self.check {
-            check.start();
+        if self.drains || entry.is_moved() {
+            self.start_check();
         }
+        self.entries.push(entry);
     }
 
-    /// Waits for a view that is still attached.
-    pub(crate) fn add_view(&mut self, env: Env, slot: Arc<Slot>, value: sys::napi_value) {
+    /// Waits for a view that is still attached; `watch`: see [`Slot::watch`].
+    pub(crate) fn add_view(
+        &mut self,
+        env: Env,
+        slot: Arc<Slot>,
+        value: sys::napi_value,
+        watch: bool,
+    ) {
         let array_buffer = Weak::new(env, value);
+        if watch && let Some(weak) = &array_buffer {
+            slot.watch(weak.0);
+        }
         self.push(
             env,
             Entry {
@@ -110,29 +155,36 @@ impl Parking {
         );
     }
 
+    /// Has the check phase look at the entries, if there is one.
+    pub(crate) fn start_check(&mut self) {
+        if let Some(check) = &mut self.check {
+            check.start();
+        }
+    }
+
     /// Drops the entries that others have finished: the slot was taken, or the moved ArrayBuffer is
     /// gone.
     fn sweep(&mut self, env: Env) {
         let mut index = 0;
         while index < self.entries.len() {
-            let entry = &self.entries[index];
-            let done = match &entry.slot {
-                Some(slot) => slot.is_empty(),
-                None => entry
-                    .array_buffer
-                    .as_ref()
-                    .is_some_and(|weak| weak.get(env).is_none()),
-            };
-            if done {
-                let entry = self.entries.swap_remove(index);
-                if let Some(weak) = entry.array_buffer {
-                    weak.delete(env);
-                }
+            if self.entries[index].is_finished(env) {
+                self.entries.swap_remove(index).end(env);
             } else {
                 index += 1;
             }
         }
         self.sweep_at = self.entries.len() * 2;
+    }
+
+    /// Where only the collection tells: drops the entries whose moved ArrayBuffers are gone, and
+    /// stops the check phase when none is left whose end no finalizer tells; true then.
+    pub(crate) fn sweep_moved(&mut self, env: Env) -> bool {
+        self.sweep(env);
+        let any = self.entries.iter().any(Entry::is_moved);
+        if !any && let Some(check) = &mut self.check {
+            check.stop();
+        }
+        !any
     }
 
     /// Takes the entries out, to be finished while nothing is in flight.
@@ -161,10 +213,8 @@ pub(crate) fn drain(env: Env, parking: &std::cell::RefCell<Parking>) {
                 continue;
             }
         }
-        // Otherwise the ArrayBuffer is gone or was moved: its finalizer has the slot.
-        if let Some(weak) = entry.array_buffer {
-            weak.delete(env);
-        }
+        // Otherwise the ArrayBuffer is gone or was moved: its finalizer has the slot, or left it.
+        entry.end(env);
     }
     let mut parking = parking.borrow_mut();
     parking.entries.append(&mut kept);
@@ -183,9 +233,7 @@ pub(crate) fn clear(env: Env, parking: &std::cell::RefCell<Parking>) {
     };
     drop(check);
     for entry in entries {
-        if let Some(weak) = entry.array_buffer {
-            weak.delete(env);
-        }
+        entry.end(env);
     }
 }
 

@@ -95,10 +95,6 @@ pub fn pool_backend_name(env: Env, pool: f64) -> napi::Result<String> {
 
 /// Sets the words that hold a pool's figures; -1 stands for none or unknown.
 #[napi(catch_unwind)]
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "bytes and counts are below 2^53"
-)]
 pub fn pool_stats(env: Env, pool: f64) -> napi::Result<()> {
     let state = Environment::of(env)?;
     let pool = state.pool(pool).or_throw(env)?;
@@ -176,14 +172,12 @@ pub fn pool_drop(env: Env, pool: f64) -> napi::Result<()> {
 
 /// Bytes in live allocations from every backend.
 #[napi(catch_unwind)]
-#[expect(clippy::cast_precision_loss, reason = "bytes are below 2^53")]
 pub fn total_allocated_bytes() -> f64 {
     offheap::total_allocated_bytes() as f64
 }
 
 /// Bytes of this environment that were disposed but wait for work in flight.
 #[napi(catch_unwind)]
-#[expect(clippy::cast_precision_loss, reason = "bytes are below 2^53")]
 pub fn parked_bytes(env: Env) -> napi::Result<f64> {
     Ok(Environment::of(env)?.waiting.bytes() as f64)
 }

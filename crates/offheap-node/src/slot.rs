@@ -2,7 +2,8 @@
 
 use offheap::{Block, ParkedBlock};
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The bytes that wait in one environment.
@@ -12,6 +13,8 @@ pub(crate) struct Waiting {
     bytes: AtomicU64,
     /// Of these, bytes whose pages were not given back.
     resident: AtomicU64,
+    /// Whether a finalizer left a claim to the parking since that was last swept clean.
+    orphans: AtomicBool,
 }
 
 impl Waiting {
@@ -21,6 +24,14 @@ impl Waiting {
 
     pub(crate) fn resident(&self) -> u64 {
         self.resident.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn has_orphans(&self) -> bool {
+        self.orphans.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_orphans(&self, any: bool) {
+        self.orphans.store(any, Ordering::Relaxed);
     }
 }
 
@@ -45,6 +56,10 @@ pub(crate) struct Slot {
     address: usize,
     length: usize,
     waiting: Arc<Waiting>,
+    /// A weak reference to the ArrayBuffer, while the slot is [watched](Self::watch).
+    watched: AtomicPtr<napi::sys::napi_ref__>,
+    /// Whether the finalizer left the claim to the parking.
+    orphan: AtomicBool,
 }
 
 impl Slot {
@@ -54,7 +69,22 @@ impl Slot {
             address,
             length,
             waiting: Arc::clone(waiting),
+            watched: AtomicPtr::new(ptr::null_mut()),
+            orphan: AtomicBool::new(false),
         }
+    }
+
+    /// Lets the finalizer see by a weak reference whether the ArrayBuffer itself is gone, or only
+    /// had its bytes moved (`transfer()`) while a request keeps it and their old address. Ended by
+    /// null, before the reference is deleted. Only where finalizers run on the environment's thread.
+    pub(crate) fn watch(&self, array_buffer: napi::sys::napi_ref) {
+        self.watched.store(array_buffer, Ordering::Relaxed);
+    }
+
+    /// Whether the ArrayBuffer was moved and its bytes were given up, so that no finalizer will
+    /// take the claim any more.
+    pub(crate) fn is_orphan(&self) -> bool {
+        self.orphan.load(Ordering::Relaxed)
     }
 
     /// Whether an ArrayBuffer with this pointer and length still shows the slot's memory: detached
@@ -152,13 +182,40 @@ impl Slot {
 
 /// The finalizer of an external ArrayBuffer: `hint` is a slot from [`Arc::into_raw`].
 pub(crate) unsafe extern "C" fn finalize_array_buffer(
-    _env: napi::sys::napi_env,
+    env: napi::sys::napi_env,
     _data: *mut c_void,
     hint: *mut c_void,
 ) {
     // SAFETY: every ArrayBuffer gets one count of its slot, and is finalized once.
     let slot = unsafe { Arc::from_raw(hint.cast::<Slot>()) };
-    slot.take();
+    let watched = slot.watched.load(Ordering::Relaxed);
+    // SAFETY: a slot is watched only where this is the environment's thread, and as long as the
+    // reference exists.
+    if !watched.is_null() && unsafe { exists(env, watched) } {
+        slot.orphan.store(true, Ordering::Relaxed);
+        slot.waiting.set_orphans(true);
+    } else {
+        slot.take();
+    }
+}
+
+/// Whether the object of a weak reference was not collected.
+///
+/// # Safety
+/// - `env` is live, this is its thread, and `reference` is one of its own.
+unsafe fn exists(env: napi::sys::napi_env, reference: napi::sys::napi_ref) -> bool {
+    use napi::sys;
+    let mut scope = ptr::null_mut();
+    let mut value = ptr::null_mut();
+    // SAFETY: the caller's promise, and out parameters.
+    unsafe {
+        if sys::napi_open_handle_scope(env, &raw mut scope) != sys::Status::napi_ok {
+            return false;
+        }
+        sys::napi_get_reference_value(env, reference, &raw mut value);
+        sys::napi_close_handle_scope(env, scope);
+    }
+    !value.is_null()
 }
 
 /// The same for a SharedArrayBuffer: any thread, no environment.

@@ -230,12 +230,15 @@ fn end(
         } else if idle && parking::detach(env, *value) {
             view.slot.take();
         } else if view.slot.park() {
-            // Where only the collection tells, the finalizer is all that is needed.
-            if !matches!(state.gate, Gate::Collect) {
-                state
-                    .parking
-                    .borrow_mut()
-                    .add_view(env, Arc::clone(&view.slot), *value);
+            // Where only the collection tells, the finalizer is all that is needed, unless the
+            // bytes can be moved out of an ArrayBuffer in use.
+            if !matches!(state.gate, Gate::Collect) || state.watches_moves {
+                state.parking.borrow_mut().add_view(
+                    env,
+                    Arc::clone(&view.slot),
+                    *value,
+                    state.watches_moves,
+                );
             }
             waiting.push(view.slot);
         }
@@ -327,9 +330,19 @@ pub(crate) fn dispose(
     let waiting = end(env, state, &block, views, shown, gate_state);
     drop(block);
     keep_budget(state, &waiting);
-    // A runtime whose detach is the gate has no check phase: look at what waits now and then.
-    if matches!(state.gate, Gate::Detach) && state.parking.borrow_mut().is_retry_due() {
-        parking::drain(env, &state.parking);
+    // Without a check phase, look at what waits now and then.
+    match state.gate {
+        Gate::Idle(_) => {}
+        Gate::Detach => {
+            if state.parking.borrow_mut().is_retry_due() {
+                parking::drain(env, &state.parking);
+            }
+        }
+        Gate::Collect => {
+            if state.waiting.has_orphans() {
+                state.parking.borrow_mut().start_check();
+            }
+        }
     }
     Ok(!waiting.is_empty())
 }

@@ -12,6 +12,7 @@
 use super::account::{Account, UNLIMITED};
 use super::backend::{Backend, BackendStatistics};
 use super::memory_pool::MemoryPool;
+use super::reserved::Reserved;
 use super::statistics::{LeakReport, Statistics};
 use super::zero::zero_size_block;
 use crate::alignment::{Alignment, padded};
@@ -54,26 +55,6 @@ unsafe impl Send for Pool {}
 unsafe impl Sync for Pool {}
 
 const STATIC: usize = 1;
-
-/// Bytes reserved under every limit of a chain, given back unless they are kept: also when a source
-/// of the program's own panics.
-struct Reserved<'a> {
-    pool: &'a Pool,
-    n: u64,
-}
-
-impl Reserved<'_> {
-    #[inline]
-    fn keep(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        self.pool.unreserve(self.n);
-    }
-}
 
 impl PoolCore {
     /// A backend's own pool, to be kept in a static.
@@ -206,7 +187,7 @@ impl Pool {
     #[inline]
     fn admit(&self, n: u64) -> Result<Reserved<'_>> {
         if self.core().is_base() && !self.core().closed.load(Ordering::Relaxed) {
-            return Ok(Reserved { pool: self, n });
+            return Ok(Reserved::new(self, n));
         }
         if let Some(closed) = self
             .chain()
@@ -216,10 +197,10 @@ impl Pool {
         }
         Account::reserve(self.chain().map(|core| &core.account), n)
             .map_err(|refuser| self.refused_by_limit(n, refuser))?;
-        Ok(Reserved { pool: self, n })
+        Ok(Reserved::new(self, n))
     }
 
-    fn unreserve(&self, n: u64) {
+    pub(super) fn unreserve(&self, n: u64) {
         self.chain().for_each(|core| core.account.unreserve(n));
     }
 

@@ -103,17 +103,12 @@ pub fn stat(name: &str) -> Result<u64> {
             "the name of a numeric jemalloc statistic",
         )
     };
-    // Reading some keys does something (`arenas.create`), so only these families are open.
-    const FAMILIES: [&str; 7] = [
-        "stats.",
-        "approximate_stats.",
-        "thread.allocated",
-        "thread.deallocated",
-        "thread.peak.read",
-        "opt.",
-        "config.",
-    ];
-    if !FAMILIES.iter().any(|family| name.starts_with(family)) {
+    // Reading some keys does something (`arenas.create`), and others are texts or pointers, which
+    // mallctl cannot tell from numbers (`opt.dss`, `thread.allocatedp`): only these are open.
+    const FAMILIES: [&str; 2] = ["stats.", "approximate_stats."];
+    const KEYS: [&str; 3] = ["thread.allocated", "thread.deallocated", "thread.peak.read"];
+    let is_open = FAMILIES.iter().any(|family| name.starts_with(family)) || KEYS.contains(&name);
+    if !is_open || name.ends_with(".dss") {
         return Err(unknown());
     }
     let key = CString::new(name).map_err(|_| unknown())?;

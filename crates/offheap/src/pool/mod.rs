@@ -9,6 +9,7 @@ pub mod jemalloc;
 mod memory_pool;
 #[cfg(feature = "mimalloc")]
 mod mimalloc;
+mod reserved;
 mod statistics;
 mod system;
 mod zero;

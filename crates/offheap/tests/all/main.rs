@@ -1,0 +1,21 @@
+//! The acceptance suite: Arrow C++'s cases by their numbers, the bugs of Arrow and arrow-rs that we
+//! do not have, and one conformance suite over every pool.
+//!
+//! Where Arrow counts a capacity rounded up to 64 and this crate counts the size, the figures here
+//! are ours.
+
+mod alone;
+mod arrow_bugs;
+mod arrow_rs_bugs;
+mod buffers;
+mod builders;
+mod conformance;
+mod counted;
+mod default_pool;
+mod environment;
+mod every_pool;
+mod io;
+mod limits;
+mod pools;
+mod python_buffers;
+mod refusing;

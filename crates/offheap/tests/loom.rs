@@ -1,0 +1,445 @@
+//! Every interleaving, up to a bound of preemptions, of the small concurrent parts: the accounts
+//! behind limits, and the counts of a block's references.
+//!
+//! The files are the crate's own, compiled against loom's atomics and locks by the `sync` below.
+
+mod sync {
+    pub(crate) use loom::sync::Mutex;
+    pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+
+    /// loom's types cannot be made in a constant.
+    macro_rules! const_fn {
+        ($(#[$attribute:meta])* $visibility:vis fn $($rest:tt)*) => {
+            $(#[$attribute])* $visibility fn $($rest)*
+        };
+    }
+    pub(crate) use const_fn;
+}
+
+#[allow(dead_code, reason = "the models use a part of it")]
+#[path = "../src/pool/account.rs"]
+mod account;
+#[allow(dead_code, reason = "the models use a part of it")]
+#[path = "../src/buffer/counts.rs"]
+mod counts;
+
+use account::{Account, UNLIMITED};
+use counts::{Counts, Released};
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Explores all interleavings with at most `preemptions` of them forced.
+fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(body);
+}
+
+/// A chain of accounts, innermost first.
+type Chain = Vec<Arc<Account>>;
+
+fn chain(accounts: &[&Arc<Account>]) -> Chain {
+    accounts.iter().copied().cloned().collect()
+}
+
+/// As `Pool::allocate` counts.
+fn allocate(chain: &Chain, n: u64) -> bool {
+    let reserved = Account::reserve(chain.iter().map(|account| &**account), n).is_ok();
+    if reserved {
+        for account in chain {
+            account.commit_allocation(n);
+        }
+    }
+    reserved
+}
+
+/// As `Pool::free` counts.
+fn free(chain: &Chain, n: u64) {
+    for account in chain {
+        account.commit_free(n);
+    }
+}
+
+fn limit(bytes: u64) -> Arc<Account> {
+    Arc::new(Account::new(bytes))
+}
+
+fn spawn<T: 'static>(body: impl FnOnce() -> T + 'static) -> thread::JoinHandle<T> {
+    thread::spawn(body)
+}
+
+#[test]
+fn two_threads_and_room_for_one() {
+    model(3, || {
+        let account = limit(10);
+        let other = chain(&[&account]);
+        let thread = spawn(move || allocate(&other, 6));
+        let mine = allocate(&chain(&[&account]), 6);
+        let theirs = thread.join().unwrap();
+        assert!(mine != theirs, "one of them fits, whoever comes first");
+        let now = account.snapshot();
+        assert_eq!(
+            (now.bytes, now.peak, now.total, now.num_allocations),
+            (6, 6, 6, 1)
+        );
+        assert_eq!(account.available(), Some(4));
+    });
+}
+
+#[test]
+fn three_threads_and_room_for_two() {
+    model(2, || {
+        let account = limit(10);
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let other = chain(&[&account]);
+                spawn(move || allocate(&other, 5))
+            })
+            .collect();
+        let mine = allocate(&chain(&[&account]), 5);
+        let granted = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .chain([mine])
+            .filter(|granted| *granted)
+            .count();
+        assert_eq!((granted, account.snapshot().bytes), (2, 10));
+        assert_eq!(account.available(), Some(0));
+    });
+}
+
+#[test]
+fn what_always_fits_is_never_refused() {
+    model(3, || {
+        let account = limit(10);
+        let other = chain(&[&account]);
+        let thread = spawn(move || {
+            for _ in 0..2 {
+                assert!(allocate(&other, 5));
+                free(&other, 5);
+            }
+        });
+        let mine = chain(&[&account]);
+        assert!(allocate(&mine, 5));
+        assert!(account.snapshot().bytes <= 10);
+        free(&mine, 5);
+        thread.join().unwrap();
+        let now = account.snapshot();
+        assert_eq!((now.bytes, now.live, account.available()), (0, 0, Some(10)));
+        assert!(now.peak == 5 || now.peak == 10);
+    });
+}
+
+#[test]
+fn a_refusal_above_is_not_seen_below() {
+    // 6 of the outer 10 are taken. One thread asks the inner 5 for 5, which the outer one refuses;
+    // the other asks it for 4, which fits both at any time.
+    model(3, || {
+        let (inner, outer) = (limit(5), limit(10));
+        assert!(allocate(&chain(&[&outer]), 6));
+        let other = chain(&[&inner, &outer]);
+        let thread = spawn(move || allocate(&other, 5));
+        assert!(allocate(&chain(&[&inner, &outer]), 4));
+        assert!(!thread.join().unwrap());
+        assert_eq!((inner.snapshot().bytes, outer.snapshot().bytes), (4, 10));
+        assert_eq!((inner.available(), outer.available()), (Some(1), Some(0)));
+    });
+}
+
+#[test]
+fn siblings_share_the_outer_limit() {
+    model(3, || {
+        let (left, right, outer) = (limit(8), limit(8), limit(10));
+        let other = chain(&[&left, &outer]);
+        let thread = spawn(move || allocate(&other, 7));
+        let mine = allocate(&chain(&[&right, &outer]), 7);
+        let theirs = thread.join().unwrap();
+        assert!(mine != theirs);
+        let held = [&left, &right, &outer].map(|account| account.snapshot().bytes);
+        assert_eq!(held, if mine { [0, 7, 7] } else { [7, 0, 7] });
+        // The one that was refused has all its room.
+        let refused = if mine { &left } else { &right };
+        assert_eq!(refused.available(), Some(8));
+    });
+}
+
+#[test]
+fn an_inner_limit_and_the_outer_one_itself() {
+    model(3, || {
+        let (inner, proxy, outer) = (limit(6), limit(UNLIMITED), limit(10));
+        let other = chain(&[&inner, &proxy, &outer]);
+        // 6 through the inner one and 4 past it fit at any time.
+        let thread = spawn(move || {
+            assert!(allocate(&other, 6));
+            free(&other, 6);
+        });
+        let mine = chain(&[&outer]);
+        assert!(allocate(&mine, 4));
+        free(&mine, 4);
+        thread.join().unwrap();
+        for account in [&inner, &proxy, &outer] {
+            assert_eq!(account.snapshot().bytes, 0);
+        }
+        assert_eq!((inner.available(), outer.available()), (Some(6), Some(10)));
+        assert_eq!(outer.snapshot().total, 10);
+    });
+}
+
+#[test]
+fn three_levels_and_three_threads() {
+    model(2, || {
+        let (left, right, middle, outer) = (limit(4), limit(6), limit(8), limit(9));
+        let threads = [(&left, 4), (&right, 4)].map(|(leaf, n)| {
+            let other = chain(&[leaf, &middle, &outer]);
+            spawn(move || allocate(&other, n))
+        });
+        // 4 + 4 + 2 is more than 9, but any two fit.
+        let mine = allocate(&chain(&[&outer]), 2);
+        let theirs = threads.map(|thread| thread.join().unwrap());
+        let granted = [theirs[0], theirs[1], mine];
+        assert_eq!(granted.iter().filter(|granted| **granted).count(), 2);
+        let held = 4 * u64::from(theirs[0]) + 4 * u64::from(theirs[1]);
+        assert_eq!(middle.snapshot().bytes, held);
+        assert_eq!(outer.snapshot().bytes, held + 2 * u64::from(mine));
+        assert!(outer.snapshot().peak <= 9);
+    });
+}
+
+#[test]
+fn two_threads_and_room_for_one_in_the_inner_limit() {
+    model(3, || {
+        let (inner, outer) = (limit(8), limit(100));
+        let other = chain(&[&inner, &outer]);
+        let thread = spawn(move || allocate(&other, 5));
+        let mine = allocate(&chain(&[&inner, &outer]), 5);
+        assert!(mine != thread.join().unwrap());
+        assert_eq!((inner.snapshot().bytes, outer.snapshot().bytes), (5, 5));
+        assert_eq!((inner.available(), outer.available()), (Some(3), Some(95)));
+    });
+}
+
+#[test]
+fn the_peak_is_exact_when_both_hold() {
+    model(3, || {
+        let account = limit(UNLIMITED);
+        let other = chain(&[&account]);
+        let thread = spawn(move || allocate(&other, 5));
+        let mine = chain(&[&account]);
+        allocate(&mine, 7);
+        thread.join().unwrap();
+        // Both were held at once. Freed first: what is held now is no hint.
+        free(&mine, 5);
+        free(&mine, 7);
+        let now = account.snapshot();
+        assert_eq!((now.bytes, now.peak, now.total, now.live), (0, 12, 12, 0));
+    });
+}
+
+#[test]
+fn the_peak_is_exact_when_another_frees() {
+    model(3, || {
+        let account = limit(UNLIMITED);
+        let mine = chain(&[&account]);
+        allocate(&mine, 7);
+        let other = chain(&[&account]);
+        let thread = spawn(move || {
+            allocate(&other, 5);
+            free(&other, 5);
+        });
+        let seen = account.snapshot().bytes;
+        free(&mine, 7);
+        thread.join().unwrap();
+        let now = account.snapshot();
+        assert_eq!((now.bytes, now.total, now.live), (0, 12, 0));
+        assert!(now.peak == 7 || now.peak == 12);
+        assert!(
+            seen <= now.peak,
+            "{seen} were held, the peak is {}",
+            now.peak
+        );
+    });
+}
+
+#[test]
+fn a_reset_peak_is_never_below_what_is_held() {
+    model(3, || {
+        let account = limit(100);
+        let mine = chain(&[&account]);
+        allocate(&mine, 50);
+        free(&mine, 50);
+        let other = chain(&[&account]);
+        let thread = spawn(move || allocate(&other, 20));
+        account.reset_peak();
+        thread.join().unwrap();
+        assert_eq!(
+            (account.snapshot().bytes, account.snapshot().peak),
+            (20, 20)
+        );
+    });
+}
+
+/// A block as `buffer/block.rs` has it: memory, an account that is settled, and a free.
+struct Shared {
+    counts: Counts,
+    memory: UnsafeCell<u32>,
+    settled: AtomicUsize,
+    freed: AtomicUsize,
+}
+
+impl Shared {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            counts: Counts::new(),
+            memory: UnsafeCell::new(7),
+            settled: AtomicUsize::new(0),
+            freed: AtomicUsize::new(0),
+        })
+    }
+
+    /// What a reference does while it lives.
+    fn read(&self) {
+        self.memory.with(|memory| {
+            // SAFETY: loom checks that nobody writes meanwhile.
+            assert_eq!(unsafe { *memory }, 7);
+        });
+    }
+
+    fn free(&self) {
+        self.memory.with_mut(|memory| {
+            // SAFETY: loom checks that nobody reads or writes meanwhile, or has not been seen to
+            // have finished.
+            unsafe { *memory = 0 };
+        });
+        assert_eq!(
+            self.settled.load(Ordering::Relaxed),
+            1,
+            "settled before the free"
+        );
+        self.freed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn settle(&self) {
+        self.settled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// As `Block::drop`.
+    fn release(&self) {
+        match self.counts.release() {
+            Released::Shared => {}
+            Released::Free => {
+                self.settle();
+                self.free();
+            }
+            Released::Parked => {
+                self.settle();
+                self.release_parked();
+            }
+        }
+    }
+
+    /// As `Block::park`.
+    fn park(&self) {
+        self.counts.park();
+        self.release();
+    }
+
+    /// As `ParkedBlock::drop`.
+    fn release_parked(&self) {
+        if self.counts.release_parked() {
+            self.free();
+        }
+    }
+
+    fn check(&self) {
+        assert_eq!(self.freed.load(Ordering::Relaxed), 1, "freed once");
+        assert_eq!(self.settled.load(Ordering::Relaxed), 1, "settled once");
+    }
+}
+
+/// Runs one thread a body, each with a strong reference of its own, and checks the end.
+fn references(preemptions: usize, bodies: &'static [fn(&Shared)]) {
+    model(preemptions, move || {
+        let shared = Shared::new();
+        for _ in 1..bodies.len() {
+            shared.counts.retain();
+        }
+        let threads: Vec<_> = bodies[1..]
+            .iter()
+            .map(|body| {
+                let shared = Arc::clone(&shared);
+                spawn(move || body(&shared))
+            })
+            .collect();
+        bodies[0](&shared);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        shared.check();
+    });
+}
+
+fn read_and_release(shared: &Shared) {
+    shared.read();
+    shared.release();
+}
+
+fn clone_and_release_both(shared: &Shared) {
+    shared.counts.retain();
+    shared.release();
+    read_and_release(shared);
+}
+
+fn park_and_let_go(shared: &Shared) {
+    shared.park();
+    // Whoever parks still has the address.
+    shared.read();
+    shared.release_parked();
+}
+
+fn write_if_alone_and_release(shared: &Shared) {
+    if shared.counts.is_unique() {
+        shared.memory.with_mut(|memory| {
+            // SAFETY: the only reference; loom checks it.
+            unsafe { *memory = 7 };
+        });
+    }
+    shared.release();
+}
+
+#[test]
+fn the_last_of_three_references_frees() {
+    references(3, &[read_and_release, read_and_release, read_and_release]);
+}
+
+#[test]
+fn clones_of_clones_are_freed_once() {
+    references(3, &[clone_and_release_both, clone_and_release_both]);
+}
+
+#[test]
+fn a_parked_reference_keeps_the_memory_and_settles_once() {
+    references(3, &[read_and_release, park_and_let_go]);
+    references(2, &[clone_and_release_both, park_and_let_go]);
+}
+
+#[test]
+fn two_parked_references_and_a_strong_one() {
+    references(3, &[park_and_let_go, park_and_let_go]);
+    references(2, &[read_and_release, park_and_let_go, park_and_let_go]);
+}
+
+#[test]
+fn who_is_alone_may_write() {
+    references(3, &[write_if_alone_and_release, read_and_release]);
+    references(3, &[write_if_alone_and_release, park_and_let_go]);
+    references(
+        2,
+        &[
+            write_if_alone_and_release,
+            write_if_alone_and_release,
+            read_and_release,
+        ],
+    );
+}

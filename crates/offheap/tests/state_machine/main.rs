@@ -1,0 +1,33 @@
+//! Random programs over pools, buffers, slices, resizable buffers and builders, against a model.
+//!
+//! The [model](model) knows every byte and every counter, and which call a limit refuses. After each
+//! step: contents, alignments and counters are the model's, and no two blocks overlap; at the end
+//! everything is zero.
+//!
+//! `OFFHEAP_PROPTEST_CASES` sets the number of programs (default 4000), and
+//! `PROPTEST_MAX_SHRINK_ITERS` how long a failure is made smaller.
+
+mod model;
+mod program;
+mod system;
+
+use proptest::test_runner::Config;
+use proptest_state_machine::prop_state_machine;
+use system::System;
+
+fn config() -> Config {
+    let cases = std::env::var("OFFHEAP_PROPTEST_CASES").ok();
+    Config {
+        cases: cases.and_then(|cases| cases.parse().ok()).unwrap_or(4000),
+        max_shrink_iters: 20_000,
+        failure_persistence: None,
+        ..Config::default()
+    }
+}
+
+prop_state_machine! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn every_program_agrees_with_the_model(sequential 1..120 => System);
+}
