@@ -324,9 +324,9 @@ test('after dispose every member says so, and dispose itself does nothing', (t) 
   buffer[Symbol.dispose]()
   t.true(buffer.disposed)
   const descriptors = Object.getOwnPropertyDescriptors(MemoryBuffer.prototype)
-  const exempt = ['constructor', 'dispose', 'disposed', 'readFrom', 'writeTo']
+  const exempt = new Set(['constructor', 'dispose', 'disposed', 'readFrom', 'writeTo'])
   for (const [name, { get, value }] of Object.entries(descriptors)) {
-    if (exempt.includes(name)) continue
+    if (exempt.has(name)) continue
     const use = get ?? (value as (...values: unknown[]) => unknown)
     const values = name === 'toString' ? ['utf8'] : [0, 0]
     throwsCode(t, () => use.apply(buffer, values) as unknown, 'ERR_OFFHEAP_DISPOSED')

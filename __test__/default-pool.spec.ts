@@ -122,7 +122,12 @@ const allocating: Record<string, (options?: { pool: MemoryPool }) => { dispose()
   'ensureAlignment of a wrapped buffer': (options) => [source.ensureAlignment(64, options)],
   'ensureAlignment of a buffer of another pool': (options) => [misaligned.ensureAlignment(64, options)],
   'new BufferBuilder with capacity': (options) => [new BufferBuilder({ ...options, capacity: 100 })],
-  'new BufferOutputStream': (options) => [new BufferOutputStream(options)],
+  'BufferOutputStream.write': (options) => {
+    // Without a capacity, the first room is made when it can be: the constructor asks for nothing that must be had.
+    const stream = new BufferOutputStream(options)
+    stream.write('text')
+    return [stream.finish(), stream]
+  },
   'new BufferOutputStream with capacity': (options) => [new BufferOutputStream({ ...options, capacity: 1 })],
   ...Object.fromEntries(
     Object.entries({

@@ -1,4 +1,4 @@
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import { capabilities, defaultMemoryPool, MemoryBuffer, totalAllocatedBytes } from 'offheap'
 import { collectUntil, detachedArrayBuffer, detachedBytes, rejectsCode, throwsCode, turns } from './support.js'
 
@@ -92,7 +92,7 @@ test('#120 wrap is of contiguous bytes by nature: lengths that lie are not belie
 const uses: Record<string, (buffer: MemoryBuffer) => unknown> = {
   at: (buffer) => buffer.at(0),
   toHex: (buffer) => buffer.toHex(),
-  toString: (buffer) => buffer.toString(),
+  toString: (buffer: MemoryBuffer) => buffer.toString(),
   equals: (buffer) => buffer.equals(new Uint8Array(16)),
   equalsBytes: (buffer) => buffer.equals(new Uint8Array(16), 1),
   equalsOther: (buffer) => MemoryBuffer.from(new Uint8Array(16)).equals(buffer),
@@ -118,7 +118,7 @@ const uses: Record<string, (buffer: MemoryBuffer) => unknown> = {
   writerAt: (buffer) => buffer.getWriter().writeAt(0, 'a'),
 }
 
-function gone(t: Parameters<typeof throwsCode>[0], buffer: MemoryBuffer, what: string): void {
+function gone(t: ExecutionContext, buffer: MemoryBuffer, what: string): void {
   const before = totalAllocatedBytes()
   for (const [name, use] of Object.entries(uses)) {
     t.notThrows(() => throwsCode(t, () => use(buffer), 'ERR_OFFHEAP_DISPOSED'), `${name} of ${what}`)
@@ -187,6 +187,11 @@ test('wrap: a resizable ArrayBuffer that shrinks is gone where it no longer reac
 })
 
 test('wrap: WebAssembly.Memory.grow detaches the old bytes', (t) => {
+  interface Memory {
+    readonly buffer: ArrayBuffer
+    grow(pages: number): number
+  }
+  const { WebAssembly } = globalThis as unknown as { WebAssembly: { Memory: new (pages: { initial: number; maximum: number }) => Memory } }
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 3 })
   const buffer = MemoryBuffer.wrap(new Uint8Array(memory.buffer, 0, 16))
   const all = MemoryBuffer.wrap(memory.buffer)
@@ -210,13 +215,13 @@ test('wrap: a SharedArrayBuffer that grows stays', (t) => {
 
 test('wrap: bytes that vanish while the caller’s own code runs are missed, not taken for none', (t) => {
   /** Options and an element whose reading detaches `bytes`. */
-  const hostile = (bytes: Uint8Array) => ({
+  const hostile = (bytes: Uint8Array<ArrayBuffer>) => ({
     get pool(): undefined {
       structuredClone(bytes.buffer, { transfer: [bytes.buffer] })
       return undefined
     },
   })
-  const calls: Record<string, (bytes: Uint8Array, buffer: MemoryBuffer) => unknown> = {
+  const calls: Record<string, (bytes: Uint8Array<ArrayBuffer>, buffer: MemoryBuffer) => unknown> = {
     copySlice: (bytes, buffer) => buffer.copySlice(0, 16, hostile(bytes)),
     ensureAlignment: (bytes, buffer) => buffer.ensureAlignment(8, hostile(bytes)),
     from: (bytes) => MemoryBuffer.from(bytes, hostile(bytes)),

@@ -3,38 +3,12 @@
  * child processes.
  */
 import { spawn, type SpawnOptions } from 'node:child_process'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
-import {
-  defaultMemoryPool,
-  jemallocMemoryPool,
-  type MemoryPool,
-  mimallocMemoryPool,
-  type OffheapError,
-  supportedMemoryBackends,
-  systemMemoryPool,
-} from 'offheap'
+import { defaultMemoryPool, type MemoryPool, type OffheapError } from 'offheap'
+import { backendPool, backends, held, root } from './fixtures.js'
 
-/** The root of the repository. */
-export const root = dirname(dirname(fileURLToPath(import.meta.url)))
-
-/** The backends of this build. */
-export const backends: readonly string[] = supportedMemoryBackends()
-
-/** The pool of a backend by its name. */
-export function backendPool(name: string): MemoryPool {
-  switch (name) {
-    case 'mimalloc':
-      return mimallocMemoryPool()
-    case 'jemalloc':
-      return jemallocMemoryPool()
-    case 'system':
-      return systemMemoryPool()
-    default:
-      throw new Error(`the tests do not know the backend ${name}: teach support.ts`)
-  }
-}
+export * from './fixtures.js'
 
 /** Every kind of pool that Arrow's typed tests run over: each backend, an account over it, a limit over an account. */
 export const poolKinds: readonly { readonly name: string; readonly make: () => MemoryPool }[] = [
@@ -78,11 +52,6 @@ export function withPool(title: string, body: (t: ExecutionContext, pool: Memory
     await body(t, pool)
     t.deepEqual(held(pool), { bytes: 0, allocations: 0 }, 'something is left in the pool')
   })
-}
-
-/** What a pool holds. */
-export function held(pool: MemoryPool): { bytes: number; allocations: number } {
-  return { bytes: pool.bytesAllocated, allocations: pool.liveAllocations }
 }
 
 /** What a built-in error of each code is an instance of besides `Error`. */
@@ -179,44 +148,4 @@ export function runScript(script: string, env: Record<string, string> = {}): Pro
 /** Runs a TypeScript file of this folder in a process of its own. */
 export function runFile(name: string, args: readonly string[] = [], env: Record<string, string> = {}): Promise<ChildResult> {
   return runNode([...nodeArguments, join(root, '__test__', name), ...args], { env: cleanEnvironment(env) })
-}
-
-/** Waits for `turns` turns of the event loop. */
-export async function turns(count = 1): Promise<void> {
-  for (let turn = 0; turn < count; turn += 1) await new Promise((resolve) => setImmediate(resolve))
-}
-
-/** Collects garbage, with turns in between, until `done`, for at most `rounds` rounds. */
-export async function collectUntil(done: () => boolean, rounds = 50): Promise<boolean> {
-  for (let round = 0; round < rounds; round += 1) {
-    if (done()) return true
-    // What `done` looked at through a WeakRef stays alive until the end of its job.
-    await turns()
-    globalThis.gc!()
-    await turns()
-  }
-  return done()
-}
-
-/** A detached ArrayBuffer. */
-export function detachedArrayBuffer(bytes = 16): ArrayBuffer {
-  const arrayBuffer = new ArrayBuffer(bytes)
-  structuredClone(arrayBuffer, { transfer: [arrayBuffer] })
-  return arrayBuffer
-}
-
-/** A Uint8Array whose ArrayBuffer was detached. */
-export function detachedBytes(bytes = 16): Uint8Array {
-  const view = new Uint8Array(bytes)
-  structuredClone(view.buffer, { transfer: [view.buffer] })
-  return view
-}
-
-/** Numbers that are the same in every run: a linear congruential generator of 32 bits. */
-export function random(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
-    return state / 2 ** 32
-  }
 }

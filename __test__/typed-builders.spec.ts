@@ -561,7 +561,7 @@ test('a detached append or a wrong receiver is refused', (t) => {
   }
 })
 
-withPool('#76 bool appends of a whole byte array at every bit offset are right', (t, pool) => {
+withPool('#76 #77 bool appends of a whole byte array at every bit offset are right', (t, pool) => {
   // What Arrow's BitmapWordAlign is for: bulk work on bits that do not begin at a word. Ours packs by itself.
   for (let offset = 0; offset < 67; offset += 1) {
     const builder = make('bool', pool)

@@ -124,9 +124,9 @@ eachPool('a view ends with its handle: length 0, reads undefined, writes go nowh
   const data = buffer.asDataView()
   buffer.dispose()
   t.deepEqual([arrayBuffer.byteLength, bytes.length, doubles.length, node.length], [0, 0, 0, 0])
-  t.is(bytes[0], undefined)
+  t.true(bytes[0] === undefined)
   bytes[0] = 1
-  t.is(bytes[0], undefined)
+  t.true(bytes[0] === undefined)
   t.throws(() => data.getUint8(0), { instanceOf: TypeError })
   const again = pool.allocateBuffer(1000)
   bytes[0] = 1

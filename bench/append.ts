@@ -3,83 +3,88 @@
 import type { Contender, Work } from './work.ts'
 
 const VALUES = 1_000_000
+const BATCH = 65_536
 const STRINGS = 200_000
 
-const doublesInABuilder: Contender = {
-  kind: 'ours',
-  async load() {
-    const { TypedBufferBuilder } = await import('offheap')
-    return () => {
-      const builder = new TypedBufferBuilder('float64')
-      for (let index = 0; index < VALUES; index += 1) builder.append(index * 0.5)
-      builder.finish().dispose()
-    }
-  },
+function doublesInABuilder(count: number): Contender {
+  return {
+    kind: 'ours',
+    async load() {
+      const { TypedBufferBuilder } = await import('offheap')
+      return () => {
+        const builder = new TypedBufferBuilder('float64')
+        for (let index = 0; index < count; index += 1) builder.append(index * 0.5)
+        builder.finish().dispose()
+      }
+    },
+  }
 }
 
 /** With `nullValues`, as `vectorFromArray` and `tableFromArrays` set them, each value is compared with them first. */
-function arrowDoubles(nullValues?: readonly null[]): Contender {
+function doublesInArrow(count: number, nullValues?: readonly null[]): Contender {
   return {
     kind: 'peer',
     async load() {
       const { Float64, makeBuilder } = await import('apache-arrow')
       return () => {
         const builder = makeBuilder(nullValues === undefined ? { type: new Float64() } : { type: new Float64(), nullValues: [...nullValues] })
-        for (let index = 0; index < VALUES; index += 1) builder.append(index * 0.5)
+        for (let index = 0; index < count; index += 1) builder.append(index * 0.5)
         builder.finish().toVector()
       }
     },
   }
 }
 
-const float64: Work = {
-  name: 'append float64',
-  what: '1,000,000 values, one append each, growing from empty; finished and given back',
-  measure: 'time',
-  operations: VALUES,
-  contenders: {
-    offheap: doublesInABuilder,
-    'offheap, builders of all types in use': {
-      kind: 'variant',
-      async load() {
-        await useAllTypes()
-        return doublesInABuilder.load()
+function float64(count: number, label: string): Work {
+  return {
+    name: `append float64, ${label}`,
+    what: `${count.toLocaleString('en')} values, one append each, growing from empty; finished and given back`,
+    measure: 'time',
+    operations: count,
+    contenders: {
+      offheap: doublesInABuilder(count),
+      'offheap, builders of all types in use': {
+        kind: 'variant',
+        async load() {
+          await useAllTypes()
+          return doublesInABuilder(count).load()
+        },
       },
-    },
-    'apache-arrow builder': arrowDoubles(),
-    'apache-arrow builder, nulls allowed': arrowDoubles([null]),
-    'Float64Array, doubled when full': {
-      kind: 'peer',
-      load: async () => () => {
-        let array = new Float64Array(8)
-        for (let index = 0; index < VALUES; index += 1) {
-          if (index === array.length) {
-            const larger = new Float64Array(2 * index)
-            larger.set(array)
-            array = larger
+      'apache-arrow builder': doublesInArrow(count),
+      'apache-arrow builder, nulls allowed': doublesInArrow(count, [null]),
+      'Float64Array, doubled when full': {
+        kind: 'peer',
+        load: async () => () => {
+          let array = new Float64Array(8)
+          for (let index = 0; index < count; index += 1) {
+            if (index === array.length) {
+              const larger = new Float64Array(2 * index)
+              larger.set(array)
+              array = larger
+            }
+            array[index] = index * 0.5
           }
-          array[index] = index * 0.5
-        }
+        },
+      },
+      'Array.push': {
+        kind: 'peer',
+        load: async () => () => {
+          const array: number[] = []
+          for (let index = 0; index < count; index += 1) array.push(index * 0.5)
+        },
+      },
+      'stores into a Float64Array that is there': {
+        kind: 'limit',
+        load: async () => {
+          const array = new Float64Array(count)
+          return () => {
+            for (let index = 0; index < count; index += 1) array[index] = index * 0.5
+          }
+        },
       },
     },
-    'Array.push': {
-      kind: 'peer',
-      load: async () => () => {
-        const array: number[] = []
-        for (let index = 0; index < VALUES; index += 1) array.push(index * 0.5)
-      },
-    },
-    'stores into a Float64Array that is there': {
-      kind: 'limit',
-      load: async () => {
-        const array = new Float64Array(VALUES)
-        return () => {
-          for (let index = 0; index < VALUES; index += 1) array[index] = index * 0.5
-        }
-      },
-    },
-  },
-  targets: [{ atMost: 3 }, { times: 8, than: 'apache-arrow builder' }],
+    targets: [{ atMost: 3 }, { times: 8, than: 'apache-arrow builder' }],
+  }
 }
 
 const flagsInABuilder: Contender = {
@@ -234,4 +239,10 @@ function text(name: string, length: number, atMost: number): Work {
   }
 }
 
-export const works: readonly Work[] = [float64, bool, text('short', 10, 40), text('100 bytes', 100, 100)]
+export const works: readonly Work[] = [
+  float64(BATCH, '64 Ki values'),
+  float64(VALUES, '1,000,000 values'),
+  bool,
+  text('short', 10, 40),
+  text('100 bytes', 100, 100),
+]

@@ -7,7 +7,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { worksOf, type Body } from './work.ts'
 
 /** Figures that one process yields. */
-const SEGMENTS = 3
+const SEGMENTS = 6
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
 

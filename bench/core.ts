@@ -7,7 +7,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { Figure, Result } from './report.ts'
+import { type Figure, figureOf, type Result } from './report.ts'
 import type { Target } from './work.ts'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
@@ -129,9 +129,8 @@ function pair(samples: readonly Sample[]): Result[] {
 }
 
 function figure(peer: string, samples: readonly number[]): Figure {
-  const sorted = samples.toSorted((a, b) => a - b)
   const kind = peer === 'offheap' ? 'ours' : peer.startsWith('offheap') ? 'variant' : limits.has(peer) ? 'limit' : 'peer'
-  return { name: names[peer] ?? peer, kind, median: sorted[sorted.length >> 1]!, least: sorted[0]!, most: sorted.at(-1)!, samples: sorted.length }
+  return figureOf(names[peer] ?? peer, kind, samples)
 }
 
 function bytes(size: number): string {

@@ -7,10 +7,26 @@ import type { Contender, Target } from './work.ts'
 export interface Figure {
   readonly name: string
   readonly kind: Contender['kind']
+  /** The lower quartile of the samples: what disturbs a machine only ever adds. */
+  readonly value: number
   readonly median: number
   readonly least: number
   readonly most: number
   readonly samples: number
+}
+
+/** One contender's samples in a few figures. */
+export function figureOf(name: string, kind: Figure['kind'], samples: readonly number[]): Figure {
+  const sorted = samples.toSorted((a, b) => a - b)
+  return {
+    name,
+    kind,
+    value: sorted[sorted.length >> 2]!,
+    median: sorted[sorted.length >> 1]!,
+    least: sorted[0]!,
+    most: sorted.at(-1)!,
+    samples: sorted.length,
+  }
 }
 
 /** All contenders of one work. */
@@ -56,10 +72,10 @@ function verdictOf(result: Result, target: Target): Verdict {
   const ours = result.figures.find((figure) => figure.kind === 'ours')
   if (ours === undefined) return 'not measured'
   const missed = target.later === true ? 'not yet' : 'MISSED'
-  if (target.atMost !== undefined) return ours.median <= target.atMost ? 'reached' : missed
+  if (target.atMost !== undefined) return ours.value <= target.atMost ? 'reached' : missed
   const other = result.figures.find((figure) => figure.name === target.than)
   if (other === undefined) return 'not measured'
-  return other.median / ours.median >= target.times! ? 'reached' : missed
+  return other.value / ours.value >= target.times! ? 'reached' : missed
 }
 
 /** Whether a work reached its targets. */
@@ -80,16 +96,16 @@ interface Line {
 function lines(result: Result): Line[] {
   const ours = result.figures.find((figure) => figure.kind === 'ours')
   if (ours === undefined) return []
-  const own = amount(ours.median, result.unit)
+  const own = amount(ours.value, result.unit)
   const beside = (other: Figure | undefined, target = '', verdict = ''): Line => ({
     work: result.name,
     ours: own,
-    other: other === undefined ? '' : `${amount(other.median, result.unit)} ${other.name}`,
-    ratio: other === undefined ? '' : `${ratio(other.median / ours.median)}x`,
+    other: other === undefined ? '' : `${amount(other.value, result.unit)} ${other.name}`,
+    ratio: other === undefined ? '' : `${ratio(other.value / ours.value)}x`,
     target,
     verdict,
   })
-  const peers = result.figures.filter((figure) => figure.kind === 'peer').toSorted((a, b) => a.median - b.median)
+  const peers = result.figures.filter((figure) => figure.kind === 'peer').toSorted((a, b) => a.value - b.value)
   const limit = result.figures.find((figure) => figure.kind === 'limit')
   const judged = result.targets.map((target) => {
     const { atMost, times, than } = target
@@ -141,9 +157,8 @@ function markdown({ date, machine, rounds, skipped, results }: Report): string {
   )
   const all = results.flatMap((result) =>
     result.figures.map((figure, index) => {
-      const { median, least, most, name, samples } = figure
-      const spread = samples > 1 ? `${amount(least, result.unit)} – ${amount(most, result.unit)}` : ''
-      return `| ${index === 0 ? result.name : ''} | ${name} | ${amount(median, result.unit)} | ${spread} |`
+      const cells = [figure.value, figure.least, figure.median, figure.most].map((value) => amount(value, result.unit))
+      return `| ${index === 0 ? result.name : ''} | ${figure.name} | ${cells.join(' | ')} |`
     }),
   )
   const works = results.filter((result) => result.what !== '').map((result) => `- **${result.name}**: ${result.what}.`)
@@ -155,10 +170,10 @@ function markdown({ date, machine, rounds, skipped, results }: Report): string {
     '|---|---|---|---|---|---|',
     ...targets,
     '',
-    '<details><summary>All contenders, with the least and the most of all samples</summary>',
+    '<details><summary>All contenders</summary>',
     '',
-    '| work | contender | median | spread |',
-    '|---|---|---|---|',
+    '| work | contender | lower quartile | least | median | most |',
+    '|---|---|---|---|---|---|',
     ...all,
     '',
     '</details>',

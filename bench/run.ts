@@ -8,7 +8,8 @@
  *   npm run bench -- --readme              also rewrites the tables of bench/README.md
  *
  * Every figure comes from a process of its own, and the contenders of a work take turns, round by round, so that what
- * disturbs the machine disturbs all of them. Reported: the median, and in the file the least and the most.
+ * disturbs the machine disturbs all of them. Shown is the lower quartile of a contender's samples, because what disturbs a
+ * machine only ever adds; the file has the least, the median and the most as well.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -18,7 +19,7 @@ import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { coreResults } from './core.ts'
-import { type Figure, type Report, type Result, table, type Verdict, verdictsOf, writeReadme } from './report.ts'
+import { figureOf, type Report, type Result, table, type Verdict, verdictsOf, writeReadme } from './report.ts'
 import { groups, worksOf, type Work } from './work.ts'
 
 const here = dirname(fileURLToPath(import.meta.url))
@@ -54,14 +55,9 @@ function compare(group: string, work: Work): Result {
       samples[index]!.push(...measure(group, work, contenders[index]![0]))
     }
   }
-  const figures = contenders.map(([name, { kind }], index): Figure => summary(name, kind, samples[index]!))
+  const figures = contenders.map(([name, { kind }], index) => figureOf(name, kind, samples[index]!))
   const unit = work.measure === 'peak' ? 'MiB' : 'ns'
   return { group, name: work.name, what: work.what, unit, figures, targets: work.targets }
-}
-
-function summary(name: string, kind: Figure['kind'], samples: readonly number[]): Figure {
-  const sorted = samples.toSorted((a, b) => a - b)
-  return { name, kind, median: sorted[sorted.length >> 1]!, least: sorted[0]!, most: sorted.at(-1)!, samples: sorted.length }
 }
 
 const start = performance.now()

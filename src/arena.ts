@@ -108,6 +108,10 @@ export class Arena {
       return { buffer, offset: 0 }
     }
     let chunk = self.#chunks[self.#chunksInUse]
+    while (chunk !== undefined && !isIntact(chunk)) {
+      Arena.#drop(self, self.#chunksInUse)
+      chunk = self.#chunks[self.#chunksInUse]
+    }
     if (chunk === undefined) {
       chunk = self.#pool.allocateBuffer(self.#chunkSize, { alignment: Math.max(self.#mask + 1, DEFAULT_ALIGNMENT) })
       keepOrDispose(chunk)
@@ -121,6 +125,21 @@ export class Arena {
     return { buffer: self.#arrayBuffer, offset: 0 }
   }
 
+  /** Gives a chunk up whose ArrayBuffer was transferred away by whoever got an array of it. */
+  static #drop(self: Arena, index: number): void {
+    for (const chunk of self.#chunks.splice(index, 1)) chunk.dispose()
+  }
+
+  /** Leaves the current chunk, whose ArrayBuffer is not there any more, so that the next array needs another one. */
+  static #abandonChunk(self: Arena): void {
+    self.#chunksInUse -= 1
+    Arena.#drop(self, self.#chunksInUse)
+    self.#usedBefore += self.#offset
+    self.#arrayBuffer = NOTHING
+    self.#offset = 0
+    self.#limit = -1
+  }
+
   /**
    * An array of `length` bytes. At most about 25 ns, unless a new chunk is needed.
    *
@@ -129,7 +148,13 @@ export class Arena {
   alloc(length: number): Uint8Array<ArrayBuffer> {
     if (Arena.#isArena(this) && isSmall(length)) {
       const offset = Arena.#bump(this, length, 0)
-      if (offset >= 0) return new Uint8Array(this.#arrayBuffer, offset, length)
+      if (offset >= 0) {
+        try {
+          return new Uint8Array(this.#arrayBuffer, offset, length)
+        } catch {
+          Arena.#abandonChunk(this)
+        }
+      }
     }
     const { buffer, offset } = Arena.#slow(this, length, 1)
     return new Uint8Array(buffer, offset, length)
@@ -193,7 +218,13 @@ export class Arena {
   ): View {
     if (Arena.#isArena(self) && isSmall(length)) {
       const offset = Arena.#bump(self, length * elementSize, elementSize - 1)
-      if (offset >= 0) return new viewClass(self.#arrayBuffer, offset, length)
+      if (offset >= 0) {
+        try {
+          return new viewClass(self.#arrayBuffer, offset, length)
+        } catch {
+          Arena.#abandonChunk(self)
+        }
+      }
     }
     const { buffer, offset } = Arena.#slow(self, length, elementSize)
     return new viewClass(buffer, offset, length)
@@ -252,6 +283,15 @@ export class Arena {
 /** True for lengths with which 32-bit arithmetic cannot overflow; everything else takes the checked way. */
 function isSmall(length: unknown): length is number {
   return typeof length === 'number' && length >= 0 && length <= 0x7ffffff && (length | 0) === length
+}
+
+/** False for a chunk whose ArrayBuffer was transferred away. */
+function isIntact(chunk: MemoryBuffer): boolean {
+  try {
+    return chunk.arrayBuffer.byteLength > 0
+  } catch {
+    return false
+  }
 }
 
 /** The ArrayBuffer of a new chunk; a chunk that cannot be shown is not kept. */

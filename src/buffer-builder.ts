@@ -2,6 +2,7 @@ import { inspect } from 'node:util'
 import { BuilderBlock, type BuilderOptions, type FinishOptions } from './builder-block.js'
 import { type ByteSource, javaScriptBytes, typedArrayElements } from './bytes.js'
 import { OutOfRangeError } from './errors.js'
+import { bytesOf, fillElements, setElements, writeUtf8 } from './intrinsics.js'
 import { bufferInternals, type MemoryBuffer, type ResizeOptions } from './memory-buffer.js'
 import { checkBoolean, checkByte, checkPosition, checkSize, option, outOfRange, wrongReceiver, wrongType } from './validate.js'
 
@@ -102,15 +103,15 @@ export class BufferBuilder {
       const bytes = Buffer.byteLength(text, 'utf8')
       if (self.#length + bytes > self.#limit) BufferBuilder.#grow(self, bytes)
     }
-    if (text.length > 0) self.#length += self.#window.write(text, self.#length)
+    if (text.length > 0) self.#length += writeUtf8(self.#window, text, self.#length)
   }
 
   static #appendBytes(self: BufferBuilder, source: unknown): void {
     self.#block.check()
     if (bufferInternals.is(source)) {
-      const count = source.size
+      const count = bufferInternals.size(source)
       if (count > self.#limit - self.#length) BufferBuilder.#grow(self, count)
-      bufferInternals.read(source, 0, self.#window.subarray(self.#length, self.#length + count))
+      bufferInternals.read(source, 0, bytesOf(self.#block.arrayBuffer, self.#length, count))
       self.#length += count
       return
     }
@@ -118,7 +119,7 @@ export class BufferBuilder {
     if (bytes === undefined) throw wrongType('value', 'a string, a MemoryBuffer, an ArrayBuffer or a view of one', source)
     const count = typedArrayElements(bytes)
     if (count > self.#limit - self.#length) BufferBuilder.#grow(self, count)
-    self.#window.set(bytes, self.#length)
+    setElements(self.#window, bytes, self.#length)
     self.#length += count
   }
 
@@ -128,7 +129,7 @@ export class BufferBuilder {
     const value = checkByte(byte, 'byte')
     const copies = checkSize(count, 'count')
     if (copies > self.#limit - self.#length) BufferBuilder.#grow(self, copies)
-    self.#window.fill(value, self.#length, self.#length + copies)
+    fillElements(self.#window, value, self.#length, self.#length + copies)
     self.#length += copies
   }
 

@@ -2,7 +2,7 @@ import type { Writable } from 'node:stream'
 import { BufferBuilder } from './buffer-builder.js'
 import type { BuilderOptions, FinishOptions } from './builder-block.js'
 import type { ByteSource } from './bytes.js'
-import { ClosedError, DisposedError } from './errors.js'
+import { ClosedError, DisposedError, OutOfMemoryError } from './errors.js'
 import type { MemoryBuffer } from './memory-buffer.js'
 import { poolOption } from './memory-pool.js'
 import { writableTo } from './streams.js'
@@ -10,6 +10,8 @@ import { checkSize, option, wrongReceiver } from './validate.js'
 
 /** What a new stream has room for, in bytes. */
 const DEFAULT_CAPACITY = 4096
+/** Stands for a capacity that was not asked for. */
+const UNASKED = -1
 
 /** Options of {@link BufferOutputStream.reset}. */
 export interface ResetOptions {
@@ -23,11 +25,23 @@ export class BufferOutputStream {
   #closed = false
   #finished = false
 
-  /** @throws ERR_OFFHEAP_OUT_OF_MEMORY when the first `capacity` bytes (4096 when absent) cannot be had */
+  /** @throws ERR_OFFHEAP_OUT_OF_MEMORY when a `capacity` cannot be had; when absent, 4096 bytes if they can */
   constructor(options?: BuilderOptions) {
     const pool = poolOption(options)
     const alignment = option(options, 'alignment', (value) => value as number, undefined)
-    this.#builder = new BufferBuilder({ pool, alignment, capacity: option(options, 'capacity', checkSize, DEFAULT_CAPACITY) })
+    const capacity = option(options, 'capacity', checkSize, UNASKED)
+    this.#builder = new BufferBuilder({ pool, alignment })
+    BufferOutputStream.#makeRoom(this, capacity)
+  }
+
+  /** Makes the room that was asked for; what nobody asked for only where no limit is in the way. */
+  static #makeRoom(self: BufferOutputStream, capacity: number): void {
+    if (capacity !== UNASKED) return self.#builder.reserve(capacity)
+    try {
+      self.#builder.reserve(DEFAULT_CAPACITY)
+    } catch (error) {
+      if (!(error instanceof OutOfMemoryError)) throw error
+    }
   }
 
   static #isStream(value: unknown): value is BufferOutputStream {
@@ -97,9 +111,9 @@ export class BufferOutputStream {
   /** Drops what was written and not finished, and opens the stream again. */
   reset(options?: ResetOptions): void {
     const self = BufferOutputStream.#check(this)
-    const capacity = option(options, 'capacity', checkSize, DEFAULT_CAPACITY)
+    const capacity = option(options, 'capacity', checkSize, UNASKED)
     self.#builder.reset()
-    self.#builder.reserve(capacity)
+    BufferOutputStream.#makeRoom(self, capacity)
     self.#closed = self.#finished = false
   }
 

@@ -29,7 +29,7 @@ export class BufferReader {
     const isPart = BufferReader.#isReader(parent)
     this.#parent = isPart ? parent : undefined
     this.#start = isPart ? start! : 0
-    this.#size = isPart ? size! : this.#buffer.size
+    this.#size = isPart ? size! : bufferInternals.size(this.#buffer)
   }
 
   static #isReader(value: unknown): value is BufferReader {

@@ -32,6 +32,7 @@ export class BuilderBlock {
   readonly #owned: OwnedBuffer = { id: 0 }
   #disposed = false
   #arrayBuffer = NOTHING
+  #capacity = 0
 
   /**
    * @param owner - the builder; when it is forgotten, the block is released
@@ -49,9 +50,9 @@ export class BuilderBlock {
     return this.#arrayBuffer
   }
 
-  /** In bytes. */
+  /** In bytes: what the pool counts. The memory may be up to 63 bytes larger, which nobody uses. */
   get capacity(): number {
-    return this.#arrayBuffer.byteLength
+    return this.#capacity
   }
 
   /** Throws when the builder was disposed. */
@@ -59,23 +60,37 @@ export class BuilderBlock {
     if (this.#disposed) throw new DisposedError('the builder was disposed')
   }
 
-  /** Makes room for `needed` bytes in all, and for twice as many as now at least. */
+  /** Makes room for `needed` bytes in all, and for twice as many as now if they can be had. */
   grow(needed: number): void {
     this.check()
-    if (needed <= this.capacity) return
-    this.#setCapacity(Math.max(needed, Math.min(2 * this.capacity, maxViewBytes)))
+    if (needed <= this.#capacity) return
+    const doubled = Math.min(2 * this.#capacity, maxViewBytes)
+    if (doubled <= roundUp(needed) || !this.#trySetCapacity(doubled)) this.reserve(needed)
   }
 
-  /** Makes room for `needed` bytes in all, and not more than the rounding to 64. */
+  /** Makes room for `needed` bytes in all, rounded up to 64 if that many can be had. */
   reserve(needed: number): void {
     this.check()
-    if (needed > this.capacity) this.#setCapacity(needed)
+    if (needed <= this.#capacity) return
+    const rounded = roundUp(needed)
+    if (rounded === needed || !this.#trySetCapacity(rounded)) this.#setCapacity(needed)
+  }
+
+  /** False when a limit, or the system, has no room for so much: it may have for less. */
+  #trySetCapacity(capacity: number): boolean {
+    try {
+      this.#setCapacity(capacity)
+      return true
+    } catch (error) {
+      if (error instanceof OutOfMemoryError) return false
+      throw error
+    }
   }
 
   /** Makes the capacity `capacity` bytes rounded up to 64, or leaves it when it would shrink and must not. */
   resize(capacity: number, shrinkToFit: boolean): void {
     this.check()
-    if (capacity > this.capacity) return this.#setCapacity(capacity)
+    if (capacity > this.capacity) return this.reserve(capacity)
     const rounded = roundUp(capacity)
     if (!shrinkToFit || rounded === this.capacity) return
     if (rounded === 0) return this.reset()
@@ -84,8 +99,7 @@ export class BuilderBlock {
   }
 
   #setCapacity(capacity: number): void {
-    const rounded = roundUp(capacity)
-    if (rounded > maxViewBytes) {
+    if (roundUp(capacity) > maxViewBytes) {
       throw new OutOfMemoryError(`a builder of ${capacity} bytes is larger than this runtime can show (${maxViewBytes})`, {
         requested: capacity,
         limit: maxViewBytes,
@@ -96,9 +110,10 @@ export class BuilderBlock {
     const owned = this.#owned
     if (owned.id === 0) {
       const flags = this.#zeroed ? RESIZABLE_BLOCK | ZERO_FILL : RESIZABLE_BLOCK
-      owned.id = native.bufferAllocate(poolInternals.id(this.#pool), rounded, this.#alignment, flags)
+      owned.id = native.bufferAllocate(poolInternals.id(this.#pool), capacity, this.#alignment, flags)
     }
-    this.#arrayBuffer = native.builderWindow(owned.id, rounded, this.#window(), this.#zeroed)
+    this.#arrayBuffer = native.builderWindow(owned.id, capacity, this.#window(), this.#zeroed)
+    this.#capacity = capacity
   }
 
   #window(): ArrayBuffer | undefined {
@@ -108,6 +123,7 @@ export class BuilderBlock {
   #endWindow(size: number, shrinkToFit: boolean): void {
     native.builderFinish(this.#owned.id, size, shrinkToFit, this.#window())
     this.#arrayBuffer = NOTHING
+    this.#capacity = 0
   }
 
   /** Hands the first `size` bytes over as a buffer, and starts again with nothing. */

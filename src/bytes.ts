@@ -116,6 +116,6 @@ export function toBytesOrText(value: unknown, name: string): Bytes {
 /** How many bytes {@link toBytesOrText} would give. */
 export function lengthOfBytesOrText(value: unknown, name: string): number {
   if (typeof value === 'string') return Buffer.byteLength(value, 'utf8')
-  if (bufferInternals.is(value)) return value.size
-  return (toBytesOrText(value, name) as Uint8Array).byteLength
+  if (bufferInternals.is(value)) return bufferInternals.size(value)
+  return typedArrayElements(toBytesOrText(value, name) as Uint8Array)
 }

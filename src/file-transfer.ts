@@ -38,8 +38,9 @@ function checkTransfer(buffer: MemoryBuffer, fileHandle: unknown, options: unkno
     throw wrongType('fileHandle', 'a FileHandle of node:fs/promises', fileHandle)
   }
   const offset = option(options, 'offset', checkPosition, 0)
-  const length = option(options, 'length', checkSize, Math.max(buffer.size - offset, 0))
-  if (offset + length > buffer.size) throw outOfRange(offset, length, buffer.size)
+  const size = bufferInternals.size(buffer)
+  const length = option(options, 'length', checkSize, Math.max(size - offset, 0))
+  if (offset + length > size) throw outOfRange(offset, length, size)
   const position = option(options, 'position', (value, name) => (value === null ? null : checkPosition(value, name)), null)
   return { file: fileHandle as FileHandle, offset, length, position }
 }

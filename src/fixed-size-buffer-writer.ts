@@ -1,5 +1,5 @@
 import type { Writable } from 'node:stream'
-import { type ByteSource, type ByteTarget, lengthOfBytesOrText, toBytesOrText } from './bytes.js'
+import { type ByteSource, type ByteTarget, lengthOfBytesOrText, toBytesOrText, typedArrayElements } from './bytes.js'
 import { ClosedError, OutOfRangeError } from './errors.js'
 import { bufferInternals, MemoryBuffer } from './memory-buffer.js'
 import { writableTo } from './streams.js'
@@ -19,7 +19,7 @@ export class FixedSizeBufferWriter {
   constructor(target: ByteTarget) {
     this.#buffer = bufferInternals.is(target) ? target : MemoryBuffer.wrap(target)
     bufferInternals.checkMutable(this.#buffer)
-    this.#size = this.#buffer.size
+    this.#size = bufferInternals.size(this.#buffer)
   }
 
   static #isWriter(value: unknown): value is FixedSizeBufferWriter {
@@ -78,7 +78,7 @@ export class FixedSizeBufferWriter {
 
   static #put(self: FixedSizeBufferWriter, position: number, source: unknown): number {
     const bytes = toBytesOrText(source, 'bytes')
-    const count = typeof bytes === 'number' ? lengthOfBytesOrText(source, 'bytes') : bytes.byteLength
+    const count = typeof bytes === 'number' ? lengthOfBytesOrText(source, 'bytes') : typedArrayElements(bytes)
     bufferInternals.write(self.#buffer, position, bytes, count)
     return count
   }

@@ -6,9 +6,14 @@
  * requests in flight can only grow: when native code finds it unchanged since the view was made in the same stretch,
  * nobody has been given the pointer, and the bytes can go at once even while the loop is busy with other work.
  *
+ * One thing breaks the rule: when a callback throws and the program handles the exception, Node goes on to the next
+ * completion without a checkpoint. From such an exception until a checkpoint has really been reached there is no stretch.
+ * As a second guard a stretch belongs to one callback of the event loop, told by its async id.
+ *
  * @module
  */
 
+import { executionAsyncId } from 'node:async_hooks'
 import diagnosticsChannel from 'node:diagnostics_channel'
 import { isNode, native, nodeVersion, words } from './native.js'
 
@@ -21,26 +26,52 @@ const HOLD = 2
 
 const enqueueMicrotask = queueMicrotask
 
+/** What is never the current stretch. */
+const NO_STRETCH = 0
+
 let stretch = 1
 let endIsQueued = false
+/** The callback that the stretch belongs to. */
+let asyncId = -1
+/** True from a caught exception until a checkpoint was reached. */
+let isBroken = false
 
 function endStretch(): void {
   endIsQueued = false
+  isBroken = false
   stretch += 1
 }
 
-/** The number of the current stretch, which ends at the next microtask checkpoint. Call it when a view is made. */
-export function currentStretch(): number {
+function queueEnd(): void {
   if (!endIsQueued) {
     endIsQueued = true
     enqueueMicrotask(endStretch)
   }
+}
+
+if (isNode) {
+  process.on('uncaughtExceptionMonitor', () => {
+    isBroken = true
+    queueEnd()
+  })
+}
+
+/** The number of the current stretch, which ends at the next microtask checkpoint. Call it when a view is made. */
+export function currentStretch(): number {
+  if (isBroken) return NO_STRETCH
+  const id = executionAsyncId()
+  if (id !== asyncId) {
+    asyncId = id
+    stretch += 1
+  }
+  queueEnd()
   return stretch
 }
 
 /** The state to dispose with, for views of which the oldest was made in stretch `madeIn`. */
 export function viewState(madeIn: number): number {
-  return (madeIn === stretch ? SAME_STRETCH : 0) | (http2Busy() ? HOLD : 0)
+  const isSame = madeIn === stretch && !isBroken && executionAsyncId() === asyncId
+  return (isSame ? SAME_STRETCH : 0) | (http2Busy() ? HOLD : 0)
 }
 
 /** True while an http2 stream may hold raw pointers that the loop's request count does not show. */

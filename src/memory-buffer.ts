@@ -74,6 +74,8 @@ interface BufferInternals {
   /** A handle for the block that the last native call returned. */
   create(id: number, flags: number, pool: MemoryPool | undefined, parent: MemoryBuffer | undefined): MemoryBuffer
   is(value: unknown): value is MemoryBuffer
+  /** The length in bytes, also where a property shadows the getter. Throws when the buffer was disposed. */
+  size(buffer: MemoryBuffer): number
   /** The bytes, for native code. */
   bytes(buffer: MemoryBuffer): Bytes
   /** True when views are windows on the memory itself, not copies. */
@@ -147,6 +149,10 @@ export class MemoryBuffer {
     bufferInternals = {
       create: (id, flags, pool, parent) => new MemoryBuffer(INTERNAL, id, flags, pool, parent, undefined),
       is: (value): value is MemoryBuffer => MemoryBuffer.#isBuffer(value),
+      size(buffer) {
+        MemoryBuffer.#live(buffer)
+        return buffer.#size
+      },
       bytes: (buffer) => MemoryBuffer.#bytes(buffer),
       isDirect: (buffer) => externalBuffers || buffer.#id === WRAPPED,
       write(buffer, position, bytes, length) {
@@ -253,7 +259,7 @@ export class MemoryBuffer {
    * Opens the same bytes that a ticket stands for, in this worker. Nothing is copied; two workers that write are in a
    * data race, as with a SharedArrayBuffer.
    *
-   * @throws ERR_OFFHEAP_INVALID_ARGUMENT for a ticket that is malformed, forged, revoked, or a pool's
+   * @throws ERR_OFFHEAP_DISPOSED for a ticket that was revoked or never issued; ERR_OFFHEAP_INVALID_ARGUMENT for one that is malformed, or a pool's
    */
   static fromShared(ticket: Ticket): MemoryBuffer {
     const { id, secret } = checkTicket(ticket)

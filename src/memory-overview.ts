@@ -64,15 +64,18 @@ function backendOverviews(): BackendOverview[] {
   const names = native.supportedBackends()
   native.overview()
   return names.map((backendName, index) => {
-    const [allocated = 0, usable = -1, resident = -1, retained = -1, parked = 0, live = 0] = words.subarray(index * WORDS_PER_BACKEND)
+    // By index only: iterators and `subarray` can be replaced, and would hand the words to their replacement.
+    const first = index * WORDS_PER_BACKEND
+    const allocated = words[first]!
+    const usable = words[first + 1]!
     return {
       backendName,
       allocatedBytes: allocated,
-      liveAllocations: live,
+      liveAllocations: words[first + 5]!,
       roundingBytes: usable < 0 ? null : Math.max(usable - allocated, 0),
-      parkedBytes: parked,
-      residentBytes: known(resident),
-      retainedBytes: known(retained),
+      parkedBytes: words[first + 4]!,
+      residentBytes: known(words[first + 2]!),
+      retainedBytes: known(words[first + 3]!),
     }
   })
 }

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { constants as bufferConstants } from 'node:buffer'
 import { makeError } from './errors.js'
 
 /** A buffer id, or bytes in JavaScript memory that are read during the call only. */
@@ -137,7 +138,7 @@ function configureOptions(): number {
   if (isBun) options |= RUNTIME_IS_BUN
   else if (!isNode) options |= RUNTIME_IS_DENO_OR_UNKNOWN
   if (process.env['OFFHEAP_NO_EXTERNAL_BUFFERS'] === '1') options |= FORBID_EXTERNAL_BUFFERS
-  if (isBun || nodeVersion[0] < 22) options |= VIEWS_CAPPED_AT_4_GIB
+  if (isBun || bufferConstants.MAX_LENGTH <= 2 ** 32) options |= VIEWS_CAPPED_AT_4_GIB
   return options
 }
 

@@ -3,6 +3,7 @@ import { BuilderBlock, type BuilderOptions, type FinishOptions } from './builder
 import { javaScriptBytes, typedArrayElements, typedArrayName } from './bytes.js'
 import type { ElementOf, ElementsOf, ElementType } from './element-type.js'
 import { NotSupportedError, OutOfRangeError } from './errors.js'
+import { fillElements, setElements } from './intrinsics.js'
 import type { MemoryBuffer, ResizeOptions } from './memory-buffer.js'
 import { checkBoolean, checkSize, describe, isArray, isObject, option, outOfRange, property, wrongReceiver, wrongType } from './validate.js'
 
@@ -29,7 +30,7 @@ type Window =
 /** How elements of one type are stored. */
 interface Layout {
   readonly kind: Kind
-  readonly windowClass: new (buffer: ArrayBuffer) => Window
+  readonly windowClass: new (buffer: ArrayBuffer, byteOffset?: number, length?: number) => Window
   /** Elements in one byte of memory, or a fraction. */
   readonly perByte: number
   /** What `typeof` says of an element. */
@@ -113,7 +114,9 @@ export class TypedBufferBuilder<Type extends ElementType = ElementType> {
 
   /** Takes over the block's memory after its capacity changed. */
   static #rewindow(self: TypedBufferBuilder): void {
-    self.#window = new self.#layout.windowClass(self.#block.arrayBuffer)
+    const { windowClass, perByte, kind } = self.#layout
+    const elements = Math.floor(self.#block.capacity * (kind === BOOL ? 1 : perByte))
+    self.#window = new windowClass(self.#block.arrayBuffer, 0, elements)
     // Multiplied as small integers: a field that once held a float is slower to compare with ever after.
     self.#limit = self.#kind === BOOL ? self.#window.length * 8 : self.#window.length
   }
@@ -270,7 +273,7 @@ export class TypedBufferBuilder<Type extends ElementType = ElementType> {
     if (self.#kind === BOOL) {
       packBits(self.#window as Uint8Array, start, source as Uint8Array, count)
     } else {
-      ;(self.#window as Float64Array).set(source as Float64Array, start)
+      setElements(self.#window as Float64Array, source as Float64Array, start)
     }
     self.#length = start + count
   }
@@ -283,7 +286,7 @@ export class TypedBufferBuilder<Type extends ElementType = ElementType> {
     const copies = checkSize(count, 'count')
     if (copies > self.#limit - self.#length) TypedBufferBuilder.#grow(self, copies)
     const start = self.#length
-    if (self.#kind !== BOOL) (self.#window as Float64Array).fill(element as number, start, start + copies)
+    if (self.#kind !== BOOL) fillElements(self.#window as Float64Array, element as number, start, start + copies)
     else if (element === true) setBits(self.#window as Uint8Array, start, start + copies)
     self.#length = start + copies
   }
@@ -387,7 +390,7 @@ function setBits(bytes: Uint8Array, start: number, end: number): void {
   let bit = start
   for (; bit < end && (bit & 7) !== 0; bit += 1) bytes[byteOf(bit)]! |= 1 << (bit & 7)
   const wholeBytes = Math.floor((end - bit) / 8)
-  bytes.fill(0xff, byteOf(bit), byteOf(bit) + wholeBytes)
+  fillElements(bytes, 0xff, byteOf(bit), byteOf(bit) + wholeBytes)
   for (bit += wholeBytes * 8; bit < end; bit += 1) bytes[byteOf(bit)]! |= 1 << (bit & 7)
 }
 

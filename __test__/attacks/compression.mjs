@@ -59,7 +59,9 @@ export const rows = {
       const work = called((done) => zlib.inflate(lease.view, done))
       await round.dispose(lease)
       const output = await round.settle(work)
-      if (output !== undefined) round.sent(output, { length: SIZE })
+      // An error means that it was given something else than was put in.
+      if (output === undefined) attack.result.foreignBytesSent += 1
+      else round.sent(output, { length: SIZE })
     }
   },
 

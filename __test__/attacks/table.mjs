@@ -42,9 +42,9 @@ export const open = {
 
 /**
  * The rows in which the naked mode, a real use after free, must be seen as harm: the API keeps the address for a while. The
- * others copy in the call, or do not get that far.
+ * others copy or finish in the call.
  */
-export const keepsAddress = new Set([
+export const keepsAddress = [
   'fs.read, FileHandle.read, zlib and crypto together',
   'fs.read, callback',
   'FileHandle.read',
@@ -56,22 +56,34 @@ export const keepsAddress = new Set([
   'fs.writeFile, callback',
   'fs.promises.writeFile',
   'fs.createWriteStream',
+  '32 reads at once, disposed of at random',
   'zlib.deflate',
+  'zlib.brotliCompress',
   'zlib.inflate',
   'gzip stream',
   'zlib stream paused by backpressure',
+  'CompressionStream',
   'crypto.randomFill',
   'net write, slow reader',
   'net cork and writev, slow reader',
   'net write before connect',
+  'tls write, slow reader',
   'net onread buffer',
   'http response.write, slow reader',
   'http request.write',
+  'http request.write, queued in JavaScript',
+  'dgram send to an address',
+  'dgram send to a name',
   "a child's stdin",
+  "the process's stdout, a pipe",
+  'fetch, body a stream of views',
   'http2 server write, window closed',
   'http2 server end(view), disposed of in the same tick',
   'http2 client write, window closed',
   'v8.Deserializer',
+  'BYOB reader',
   "another addon's async work",
   "another addon's own thread",
-])
+  'synchronous calls whose argument disposes',
+  'Buffer methods whose argument disposes',
+]

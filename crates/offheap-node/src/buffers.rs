@@ -5,14 +5,12 @@ use crate::environment::Environment;
 use crate::errors::{OrThrow, disposed};
 use crate::gate::Gate;
 use crate::handle::Handle;
-use crate::slot::Slot;
-use crate::views::{Shown, end_all, is_idle};
+use crate::views::{Shown, end_all, end_now, is_idle};
 use napi::JsValue;
 use napi::bindgen_prelude::{BigInt, Env, Unknown};
 use napi_derive::napi;
-use offheap::{Alignment, Block, Error, Pool, Result};
+use offheap::{Alignment, Block, Error, ErrorKind, Pool, Result};
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
 
 /// Bits of `flags`.
 mod flags {
@@ -41,8 +39,9 @@ pub(crate) fn adopt(state: &Environment, handle: Handle) -> Result<f64> {
 /// As [`adopt`], for a block that nobody has shown V8 yet.
 fn adopt_new(env: Env, state: &Environment, mut handle: Handle) -> Result<f64> {
     if handle.block.pool().is_some() {
-        handle.external = handle.block.size();
-        state.adjust_external(env, i64::try_from(handle.external).unwrap_or(0));
+        let size = handle.block.size();
+        let change = handle.told.set(size);
+        state.adjust_external(env, change);
     }
     adopt(state, handle)
 }
@@ -144,8 +143,8 @@ pub(crate) fn slice(
     length: f64,
     mutable: bool,
 ) -> Result<f64> {
-    let handles = state.handles();
-    let handle = handles.get(id).ok_or_else(|| disposed("buffer"))?;
+    let mut handles = state.handles_mut();
+    let handle = handles.get_mut(id).ok_or_else(|| disposed("buffer"))?;
     if mutable {
         handle.must_be_mutable("make a mutable slice")?;
     }
@@ -164,6 +163,7 @@ pub(crate) fn slice(
         offset: handle.offset + at,
         is_mutable: mutable,
         is_whole: false,
+        told: handle.told.share(),
         ..Handle::whole(handle.block.clone(), len)
     };
     drop(handles);
@@ -276,59 +276,93 @@ pub fn buffer_describe(env: Env, buffer: f64) -> napi::Result<()> {
 enum Change {
     /// Only the size.
     InPlace,
-    /// The block is reallocated: nobody else holds it, and what shows it can be detached at once.
+    /// The block is reallocated: nobody else holds it and no view shows it.
     Reallocate(usize),
     /// A new block takes the bytes over, because views, or work on old views, hold the old one.
     Move(usize),
 }
 
 /// Decides how the block gets `size` bytes.
-fn change_to(
-    env: Env,
-    state: &Environment,
-    handle: &Handle,
-    size: usize,
-    shown: &Shown,
-    gate_state: u32,
-) -> Result<Change> {
+fn change_to(handle: &Handle, size: usize) -> Result<Change> {
     let others = handle.others();
     if others > 0 {
         return Err(Error::busy(format!(
             "the memory cannot move: {others} other handles (slices, shared tickets) hold it"
         )));
     }
-    // Views that can end now lend the block, which then changes as if nobody had seen it: under a
-    // limit there may be no room for two. Where the detach is the gate it may be refused.
-    let lends = matches!(state.gate, Gate::Idle(_))
-        && is_idle(state, handle, gate_state)
-        && shown.are_attached(env, handle);
-    let lenders = if lends { lend(handle) } else { Vec::new() };
-    let is_unique = handle.block.is_unique();
-    give_back(handle, &lenders);
-    Ok(if is_unique {
+    Ok(if handle.block.is_unique() {
         Change::Reallocate(size)
     } else {
         Change::Move(size)
     })
 }
 
-/// Takes the views' references to the block out.
-fn lend(handle: &Handle) -> Vec<Arc<Slot>> {
-    handle
-        .views()
-        .filter(|view| view.slot.lend().is_some())
-        .map(|view| Arc::clone(&view.slot))
-        .collect()
-}
-
-/// Undoes [`lend`].
-fn give_back(handle: &Handle, lenders: &[Arc<Slot>]) {
-    for slot in lenders {
-        slot.put(handle.block.clone());
+/// A new block of `size` bytes with the handle's bytes, as many as fit.
+fn moved(handle: &Handle, size: usize) -> Result<Block> {
+    let pool = handle
+        .block
+        .pool()
+        .ok_or_else(|| Error::not_supported("foreign memory cannot be resized"))?;
+    let block = Block::allocate(size, handle.block.alignment(), pool, false)?;
+    // SAFETY: both blocks have `min` bytes and more; a new block overlaps nothing.
+    unsafe {
+        ptr::copy_nonoverlapping(
+            handle.ptr().as_ptr(),
+            block.as_ptr().as_ptr(),
+            handle.len.min(size),
+        );
     }
+    Ok(block)
 }
 
-/// Carries a change out, ends the views, and sets the size. An error leaves everything as it was.
+/// Reallocates a block that is shown where there is no room for a second one: its views end first,
+/// so that nothing can show the old memory. `refused` is the error where that is no way either.
+fn squeeze(
+    env: Env,
+    state: &Environment,
+    id: f64,
+    size: usize,
+    shown: &Shown,
+    gate_state: u32,
+    refused: Error,
+) -> Result<()> {
+    {
+        // Only where a limit has no room for two blocks, but for one.
+        if !matches!(
+            refused.kind(),
+            ErrorKind::OutOfMemory { limit: Some(_), .. }
+        ) {
+            return Err(refused);
+        }
+        let handles = state.handles();
+        let handle = handles.get(id).ok_or_else(|| disposed("buffer"))?;
+        let more = size.saturating_sub(handle.block.size()) as u64;
+        let fits = handle
+            .block
+            .pool()
+            .and_then(Pool::available)
+            .is_none_or(|available| more <= available);
+        if !fits
+            || !matches!(state.gate, Gate::Idle(_))
+            || !is_idle(state, handle, gate_state)
+            || !shown.are_attached(env, handle)
+        {
+            return Err(refused);
+        }
+    }
+    if !end_now(env, state, id, shown, gate_state)?.is_empty() {
+        return Err(refused);
+    }
+    let mut handles = state.handles_mut();
+    let handle = handles.get_mut(id).ok_or_else(|| disposed("buffer"))?;
+    if !handle.block.is_unique() {
+        return Err(refused);
+    }
+    handle.block.reallocate(size)
+}
+
+/// Carries a change out, ends the views, and sets the size. An error leaves everything as it was
+/// (except that views may have ended where memory was too short even to try).
 fn apply(
     env: Env,
     state: &Environment,
@@ -338,54 +372,38 @@ fn apply(
     shown: &Shown,
     gate_state: u32,
 ) -> Result<()> {
-    let mut handles = state.handles_mut();
-    let handle = handles.get_mut(id).ok_or_else(|| disposed("buffer"))?;
     let mut old = None;
-    match *change {
-        Change::InPlace => {}
-        Change::Reallocate(size) => {
-            let lenders = lend(handle);
-            if let Err(error) = handle.block.reallocate(size) {
-                give_back(handle, &lenders);
-                return Err(error);
-            }
-        }
-        Change::Move(size) => {
-            let pool = handle
-                .block
-                .pool()
-                .ok_or_else(|| Error::not_supported("foreign memory cannot be resized"))?;
-            let block = Block::allocate(size, handle.block.alignment(), pool, false)?;
-            // SAFETY: both blocks have `min` bytes and more; a new block overlaps nothing.
-            unsafe {
-                ptr::copy_nonoverlapping(
-                    handle.ptr().as_ptr(),
-                    block.as_ptr().as_ptr(),
-                    handle.len.min(size),
-                );
-            }
-            old = Some(std::mem::replace(&mut handle.block, block));
+    {
+        let mut handles = state.handles_mut();
+        let handle = handles.get_mut(id).ok_or_else(|| disposed("buffer"))?;
+        match *change {
+            Change::InPlace => {}
+            Change::Reallocate(size) => handle.block.reallocate(size)?,
+            Change::Move(size) => match moved(handle, size) {
+                Ok(block) => old = Some(std::mem::replace(&mut handle.block, block)),
+                Err(error) if handle.view.is_some() => {
+                    drop(handles);
+                    squeeze(env, state, id, size, shown, gate_state, error)?;
+                }
+                Err(error) => return Err(error),
+            },
         }
     }
+    let mut handles = state.handles_mut();
+    let handle = handles.get_mut(id).ok_or_else(|| disposed("buffer"))?;
     handle.len = len;
-    let views = handle
-        .view
-        .take()
-        .into_iter()
-        .chain(std::mem::take(&mut handle.windows));
-    let told = if handle.block.pool().is_some() {
-        handle.block.size()
+    let windows = std::mem::take(&mut handle.windows);
+    let views = handle.view.take().into_iter().chain(windows);
+    let told = if handle.is_whole && handle.block.pool().is_some() {
+        let size = handle.block.size();
+        handle.told.set(size)
     } else {
         0
     };
-    let before = std::mem::replace(&mut handle.external, told);
     describe(state, handle);
     let block = handle.block.clone();
     drop(handles);
-    state.adjust_external(
-        env,
-        i64::try_from(told).unwrap_or(0) - i64::try_from(before).unwrap_or(0),
-    );
+    state.adjust_external(env, told);
     end_all(env, state, &block, old, views, shown, gate_state);
     Ok(())
 }
@@ -424,7 +442,7 @@ fn resize(
         // As in the core: growth into the padding moves nothing, but what is used is counted.
         let counted = handle.block.size();
         if len > counted || (shrink_to_fit && len <= handle.len && len != counted) {
-            change_to(env, state, handle, len, shown, gate_state)?
+            change_to(handle, len)?
         } else if len == handle.len {
             describe(state, handle);
             return Ok(false);
@@ -481,10 +499,7 @@ fn reserve(
             describe(state, handle);
             return Ok(false);
         }
-        (
-            change_to(env, state, handle, capacity, shown, gate_state)?,
-            handle.len,
-        )
+        (change_to(handle, capacity)?, handle.len)
     };
     apply(env, state, id, &change, len, shown, gate_state)?;
     Ok(true)
@@ -502,22 +517,31 @@ pub fn buffer_freeze(env: Env, buffer: f64, views: Unknown<'_>, state: u32) -> n
 }
 
 fn freeze(env: Env, state: &Environment, id: f64, shown: &Shown, gate_state: u32) -> Result<bool> {
-    let (change, len, has_views) = {
-        let handles = state.handles();
-        let handle = handles.get(id).ok_or_else(|| disposed("buffer"))?;
-        let has_views = handle.view.is_some();
-        // A view that cannot end now would go on writing: the immutable bytes move away from it.
-        // (Where the detach is the gate it may be refused, so there too.)
-        let stuck = has_views
-            && (!is_idle(state, handle, gate_state) || matches!(state.gate, Gate::Detach));
-        let change = match handle.block.pool() {
-            Some(_) if stuck && handle.is_whole => Change::Move(handle.block.size()),
-            _ => Change::InPlace,
-        };
-        (change, handle.len, has_views)
-    };
+    let has_views = state
+        .handles()
+        .get(id)
+        .ok_or_else(|| disposed("buffer"))?
+        .view
+        .is_some();
     if has_views || !state.external_buffers {
-        apply(env, state, id, &change, len, shown, gate_state)?;
+        let rest = if state.external_buffers {
+            &end_now(env, state, id, shown, gate_state)?
+        } else {
+            shown
+        };
+        let (change, len) = {
+            let handles = state.handles();
+            let handle = handles.get(id).ok_or_else(|| disposed("buffer"))?;
+            // A view that cannot end now would go on writing: the immutable bytes move away.
+            let change = match handle.block.pool() {
+                Some(_) if handle.view.is_some() && handle.is_whole => {
+                    Change::Move(handle.block.size())
+                }
+                _ => Change::InPlace,
+            };
+            (change, handle.len)
+        };
+        apply(env, state, id, &change, len, rest, gate_state)?;
     }
     let mut handles = state.handles_mut();
     let handle = handles.get_mut(id).ok_or_else(|| disposed("buffer"))?;
@@ -568,7 +592,7 @@ pub fn bytes_to_hex(env: Env, a: Unknown<'_>) -> napi::Result<String> {
             )));
         }
         // SAFETY: no JavaScript runs until the string is made.
-        Ok(offheap::buffer::to_hex(unsafe { bytes.as_slice() }))
+        offheap::buffer::try_to_hex(unsafe { bytes.as_slice() })
     };
     made().or_throw(env)
 }

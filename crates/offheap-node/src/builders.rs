@@ -47,12 +47,17 @@ fn check_window(env: Env, handle: &Handle, view: sys::napi_value) -> Result<()> 
 }
 
 /// Detaches a builder's window: private to it, so nobody works on it.
+///
+/// Should the runtime refuse, the slot keeps whatever the window showed until it is collected.
 fn end_window(env: Env, state: &Environment, window: Option<View>, view: sys::napi_value) {
-    if let Some(window) = &window {
-        window.slot.take();
+    if window.is_none() && state.external_buffers {
+        return;
     }
-    if window.is_some() || !state.external_buffers {
-        detach(env, view);
+    let detached = detach(env, view);
+    if let Some(window) = &window
+        && detached
+    {
+        window.slot.take();
     }
 }
 
@@ -107,7 +112,7 @@ fn window(
     let handle = handles.get_mut(id).ok_or_else(|| disposed("builder"))?;
     check_window(env, handle, view)?;
     let old = handle.block.capacity();
-    if capacity > old {
+    if capacity > handle.block.size() {
         if handle.others() > 0 {
             return Err(Error::busy("the builder's memory is held elsewhere"));
         }
@@ -122,10 +127,10 @@ fn window(
         }
     }
     handle.len = handle.block.capacity();
-    let told = std::mem::take(&mut handle.external);
+    let untold = handle.told.set(0);
     let (block, last) = (handle.block.clone(), handle.view.take());
     drop(handles);
-    state.adjust_external(env, -i64::try_from(told).unwrap_or(0));
+    state.adjust_external(env, untold);
     end_window(env, state, last, view);
     let (ptr, length) = (block.as_ptr(), block.capacity());
     if !state.external_buffers {
@@ -174,7 +179,7 @@ fn finish(
     if !state.external_buffers {
         flush(env, handle, view);
     }
-    let shrinks = shrink_to_fit && len.checked_next_multiple_of(64) != Some(capacity);
+    let shrinks = shrink_to_fit && len != handle.block.size();
     if shrinks {
         if handle.others() > 0 {
             return Err(Error::busy("the builder's memory is held elsewhere"));
@@ -184,13 +189,10 @@ fn finish(
     handle.len = len;
     handle.zero_padding();
     let last = handle.view.take();
-    let told = handle.block.size();
-    let before = std::mem::replace(&mut handle.external, told);
+    let size = handle.block.size();
+    let told = handle.told.set(size);
     drop(handles);
-    state.adjust_external(
-        env,
-        i64::try_from(told).unwrap_or(0) - i64::try_from(before).unwrap_or(0),
-    );
+    state.adjust_external(env, told);
     end_window(env, state, last, view);
     crate::buffers::buffer_describe(env, id).map_err(|_| disposed("builder"))
 }

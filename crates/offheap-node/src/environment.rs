@@ -129,8 +129,7 @@ impl Environment {
     pub(crate) fn make_error(&self, env: Env) -> Option<sys::napi_value> {
         let mut function = ptr::null_mut();
         // SAFETY: the reference is strong and lives as long as the environment.
-        let status =
-            unsafe {
+        let status = unsafe {
             sys::napi_get_reference_value(env.raw(), self.make_error.get(), &raw mut function)
         };
         (status == sys::Status::napi_ok && !function.is_null()).then_some(function)
@@ -156,6 +155,21 @@ impl Environment {
         unsafe { sys::napi_adjust_external_memory(env.raw(), bytes, &raw mut now) };
     }
 
+    /// Whether the environment may run JavaScript. Once a worker is being terminated, a detach
+    /// aborts the process (`FromJust` in Node 20 to 26); what is parked then goes with the
+    /// environment. To be asked outside of calls from JavaScript; a handle scope is open.
+    fn is_running(&self) -> bool {
+        let mut value = ptr::null_mut();
+        let mut ignored = false;
+        // SAFETY: a live environment and out parameters. The comparison is a call that is refused
+        // by status when JavaScript cannot run, and does nothing otherwise.
+        unsafe {
+            sys::napi_get_undefined(self.env, &raw mut value) == sys::Status::napi_ok
+                && sys::napi_strict_equals(self.env, value, value, &raw mut ignored)
+                    == sys::Status::napi_ok
+        }
+    }
+
     /// Whether one more parked view must give its pages back.
     pub(crate) fn is_over_budget(&self) -> bool {
         self.waiting.resident() > PARKED_BUDGET
@@ -176,7 +190,9 @@ unsafe extern "C" fn on_check(handle: *mut c_void) {
     }
     let env = Env::from_raw(state.env);
     if drains {
-        parking::drain(env, &state.parking);
+        if state.is_running() {
+            parking::drain(env, &state.parking);
+        }
     } else if state.parking.borrow_mut().sweep_moved(env) {
         state.waiting.set_orphans(false);
     }

@@ -86,9 +86,3 @@ impl<T> OrThrow<T> for offheap::Result<T> {
 pub(crate) fn disposed(what: &'static str) -> offheap::Error {
     offheap::Error::new(ErrorKind::Disposed { what })
 }
-
-/// The error for what must not happen: a panic that was caught.
-#[cold]
-pub(crate) fn internal() -> offheap::Error {
-    offheap::Error::not_supported("offheap: internal error (a panic was caught)")
-}

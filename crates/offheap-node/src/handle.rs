@@ -1,6 +1,7 @@
 //! What a buffer's id stands for.
 
 use crate::slot::Slot;
+use crate::told::Told;
 use offheap::{Block, Error, ErrorKind, Result};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -23,8 +24,8 @@ pub(crate) struct Handle {
     pub(crate) is_resizable: bool,
     /// Whether the handle is of the whole block: its capacity is then the block's.
     pub(crate) is_whole: bool,
-    /// Bytes that V8 was told of because no ArrayBuffer shows them.
-    pub(crate) external: usize,
+    /// What V8 was told of the block.
+    pub(crate) told: Told,
     /// The usual single view; windows beyond it are in `windows`.
     pub(crate) view: Option<View>,
     pub(crate) windows: Vec<View>,
@@ -39,7 +40,7 @@ impl Handle {
             is_mutable: true,
             is_resizable: false,
             is_whole: true,
-            external: 0,
+            told: Told::default(),
             view: None,
             windows: Vec::new(),
         }

@@ -6,7 +6,7 @@
 
 use crate::buffers::{allocate, slice};
 use crate::environment::Environment;
-use crate::errors::{internal, throw};
+use crate::errors::throw;
 use crate::views::{Shown, dispose, release, show};
 use napi::bindgen_prelude::{Env, Object};
 use napi::{JsValue, sys};
@@ -102,7 +102,7 @@ fn call<const N: usize>(
         Ok(Ok(Returned::Value(value))) => result = value,
         Ok(Ok(Returned::Nothing)) => {}
         Ok(Err(error)) => raise(env, &error),
-        Err(_) => raise(env, &internal()),
+        Err(_) => raise_internal(env, "offheap: internal error: a panic was caught"),
     }
     result
 }
@@ -111,12 +111,16 @@ fn call<const N: usize>(
 fn raise(env: sys::napi_env, error: &Error) {
     let thrown = throw(Env::from_raw(env), error);
     if thrown.status != napi::Status::PendingException {
-        let text = thrown.reason.replace('\0', " ");
-        if let Ok(text) = std::ffi::CString::new(text) {
-            // SAFETY: a live environment and C strings.
-            unsafe {
-                sys::napi_throw_error(env, c"ERR_OFFHEAP_INTERNAL".as_ptr(), text.as_ptr());
-            }
+        raise_internal(env, &thrown.reason);
+    }
+}
+
+#[cold]
+fn raise_internal(env: sys::napi_env, text: &str) {
+    if let Ok(text) = std::ffi::CString::new(text.replace('\0', " ")) {
+        // SAFETY: a live environment and C strings.
+        unsafe {
+            sys::napi_throw_error(env, c"ERR_OFFHEAP_INTERNAL".as_ptr(), text.as_ptr());
         }
     }
 }

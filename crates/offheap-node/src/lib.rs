@@ -40,5 +40,6 @@ mod pools;
 mod slab;
 mod slot;
 mod tickets;
+mod told;
 mod uv;
 mod views;

@@ -15,8 +15,18 @@ pub(crate) fn adopt(state: &Environment, pool: Pool) -> Result<f64> {
     })
 }
 
-fn named(name: &str) -> Option<&str> {
-    (!name.is_empty()).then_some(name)
+/// Names go into errors and reports: longer ones are refused.
+const LONGEST_NAME: usize = 256;
+
+fn named(name: &str) -> Result<Option<&str>> {
+    if name.len() > LONGEST_NAME {
+        return Err(Error::invalid_argument(
+            "name",
+            format_args!("{} bytes", name.len()),
+            "text of at most 256 bytes",
+        ));
+    }
+    Ok((!name.is_empty()).then_some(name))
 }
 
 /// The names of this build's backends, the preferred one first.
@@ -60,7 +70,7 @@ pub fn pool_limit(env: Env, pool: f64, max_bytes: f64, name: String) -> napi::Re
     let state = Environment::of(env)?;
     let made = || {
         let limit = size("maxBytes", max_bytes)? as u64;
-        adopt(state, state.pool(pool)?.limit_named(limit, named(&name)))
+        adopt(state, state.pool(pool)?.limit_named(limit, named(&name)?))
     };
     made().or_throw(env)
 }
@@ -69,7 +79,7 @@ pub fn pool_limit(env: Env, pool: f64, max_bytes: f64, name: String) -> napi::Re
 #[napi(catch_unwind)]
 pub fn pool_proxy(env: Env, pool: f64, name: String) -> napi::Result<f64> {
     let state = Environment::of(env)?;
-    let made = || adopt(state, state.pool(pool)?.proxy_named(named(&name)));
+    let made = || adopt(state, state.pool(pool)?.proxy_named(named(&name)?));
     made().or_throw(env)
 }
 
@@ -185,7 +195,9 @@ pub fn parked_bytes(env: Env) -> napi::Result<f64> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn an_empty_name_is_none() {
-        assert_eq!((super::named(""), super::named("a")), (None, Some("a")));
+    fn an_empty_name_is_none_and_a_long_one_is_refused() {
+        assert_eq!(super::named("").unwrap(), None);
+        assert_eq!(super::named("a").unwrap(), Some("a"));
+        assert!(super::named(&"a".repeat(257)).is_err());
     }
 }

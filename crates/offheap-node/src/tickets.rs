@@ -155,13 +155,17 @@ pub fn buffer_from_shared(env: Env, id: f64, secret: String) -> napi::Result<f64
             is_mutable,
             is_whole,
         } => {
-            let handle = Handle {
+            let bytes = if is_whole { block.size() } else { 0 };
+            let mut handle = Handle {
                 offset,
                 is_mutable,
                 is_whole,
                 ..Handle::whole(block, len)
             };
+            // This environment's heap keeps the bytes too, so it shall feel them.
+            let told = handle.told.set(bytes);
             let id = adopt(state, handle)?;
+            state.adjust_external(env, told);
             state.set_word(4, u64::from(is_mutable));
             Ok(id)
         }

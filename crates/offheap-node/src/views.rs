@@ -109,14 +109,18 @@ pub(crate) fn show(
     drop(block);
     let mut handles = state.handles_mut();
     let handle = handles.get_mut(id).ok_or_else(|| disposed("buffer"))?;
-    let told = std::mem::take(&mut handle.external);
+    let untold = if handle.is_whole {
+        handle.told.set(0)
+    } else {
+        0
+    };
     if handle.view.is_none() {
         handle.view = Some(view);
     } else {
         handle.windows.push(view);
     }
     drop(handles);
-    state.adjust_external(env, -i64::try_from(told).unwrap_or(0));
+    state.adjust_external(env, untold);
     Ok(value)
 }
 
@@ -195,6 +199,10 @@ impl Shown {
             })
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.as_slice().is_empty()
+    }
+
     fn as_slice(&self) -> &[sys::napi_value] {
         match self {
             Self::None => &[],
@@ -244,6 +252,43 @@ fn end(
         }
     }
     waiting
+}
+
+/// Ends the views of a handle that can end now, and gives back what is still shown, in the order of
+/// the views that the handle keeps: those in use, those that were moved, those that cannot be
+/// detached at all (an ArrayBuffer that asm.js has seen).
+pub(crate) fn end_now(
+    env: Env,
+    state: &Environment,
+    id: f64,
+    shown: &Shown,
+    gate_state: u32,
+) -> Result<Shown> {
+    let views: Vec<View> = {
+        let mut handles = state.handles_mut();
+        let handle = handles.get_mut(id).ok_or_else(|| disposed("buffer"))?;
+        let windows = std::mem::take(&mut handle.windows);
+        handle.view.take().into_iter().chain(windows).collect()
+    };
+    let mut kept = Vec::new();
+    let mut rest = Vec::new();
+    for (view, value) in views.into_iter().zip(shown.as_slice()) {
+        let attached =
+            array_buffer(env, *value).is_some_and(|(data, length)| view.slot.shows(data, length));
+        if attached && state.gate.is_idle(gate_state, view.requests) && parking::detach(env, *value)
+        {
+            view.slot.take();
+        } else {
+            kept.push(view);
+            rest.push(*value);
+        }
+    }
+    let mut kept = kept.into_iter();
+    let mut handles = state.handles_mut();
+    let handle = handles.get_mut(id).ok_or_else(|| disposed("buffer"))?;
+    handle.view = kept.next();
+    handle.windows = kept.collect();
+    Ok(Shown::Many(rest))
 }
 
 /// Gives pages back while the environment's parked bytes are over their budget. To be called when
@@ -314,13 +359,15 @@ pub(crate) fn dispose(
         .ok_or_else(|| disposed("buffer"))?;
     let Handle {
         block,
-        external,
+        is_whole,
+        told,
         view,
         windows,
         ..
     } = handle;
-    if external != 0 {
-        state.adjust_external(env, -i64::try_from(external).unwrap_or(0));
+    let change = told.end(&block, is_whole && view.is_some());
+    if change != 0 {
+        state.adjust_external(env, change);
     }
     if view.is_none() {
         end_copies(env, state, shown, gate_state);
@@ -369,17 +416,17 @@ pub(crate) fn release(env: Env, state: &Environment, id: f64) {
     let Some(handle) = state.handles_mut().remove(id) else {
         return;
     };
-    state.adjust_external(env, -i64::try_from(handle.external).unwrap_or(0));
     // A view that was moved to another length freed its slot while the old address may be in use.
-    if handle
-        .views()
-        .any(|view| view.slot.is_empty() && !state.gate.is_idle(0, view.requests))
-        && matches!(state.gate, Gate::Idle(_))
-    {
-        state
-            .parking
-            .borrow_mut()
-            .add_block(env, handle.block.park(), None);
+    let may_be_used = matches!(state.gate, Gate::Idle(_))
+        && handle
+            .views()
+            .any(|view| view.slot.is_empty() && !state.gate.is_idle(0, view.requests));
+    let shows = handle.is_whole && handle.view.is_some();
+    let change = handle.told.end(&handle.block, shows);
+    state.adjust_external(env, change);
+    if may_be_used {
+        let own = handle.block.park();
+        state.parking.borrow_mut().add_block(env, own, None);
     }
 }
 

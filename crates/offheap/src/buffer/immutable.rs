@@ -65,12 +65,12 @@ impl Buffer {
     /// # Errors
     /// [`OutOfMemory`](crate::ErrorKind::OutOfMemory) when the control block cannot be had.
     pub fn from_owner<T: AsRef<[u8]> + Send + Sync + 'static>(owner: T) -> Result<Self> {
-        // Boxed first: `as_ref` may point into the owner itself.
-        let owner = Box::new(owner);
-        let bytes: &[u8] = (*owner).as_ref();
+        let owner = Boxed::new(owner);
+        let bytes: &[u8] = owner.get().as_ref();
         let (ptr, len) = (NonNull::from(bytes).cast(), bytes.len());
-        // SAFETY: the owner is only dropped with the block, and nobody has `&mut` to it: an owner
-        // whose `as_ref` bytes change through `&self` breaks `AsRef`'s own contract.
+        // SAFETY: the owner stays where it is until it is dropped with the block, and nobody has
+        // `&mut` to it: an owner whose `as_ref` bytes change through `&self` breaks `AsRef`'s own
+        // contract.
         let block = unsafe { Block::foreign(ptr, len, owner)? };
         Ok(Self { ptr, len, block })
     }
@@ -232,8 +232,11 @@ impl Buffer {
     }
 
     /// The bytes in upper-case hexadecimal digits, as Arrow's `ToHexString`.
+    ///
+    /// # Panics
+    /// When the text's memory cannot be had: see [`try_to_hex`](super::try_to_hex).
     pub fn to_hex(&self) -> String {
-        super::hex::to_hex(self)
+        super::hex::try_to_hex(self).expect("memory for the text")
     }
 
     /// The byte at `index`; -1 is the last one.
@@ -282,6 +285,33 @@ impl Buffer {
         } else {
             Err(self)
         }
+    }
+}
+
+/// A `Box` that may be moved while its content is borrowed: moving a real one would assert that
+/// nobody points into it.
+struct Boxed<T>(NonNull<T>);
+
+// SAFETY: it owns a `T` as a `Box` does.
+unsafe impl<T: Send> Send for Boxed<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Boxed<T> {}
+
+impl<T> Boxed<T> {
+    fn new(value: T) -> Self {
+        Self(NonNull::from(Box::leak(Box::new(value))))
+    }
+
+    fn get(&self) -> &T {
+        // SAFETY: the value lives until `drop`.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<T> Drop for Boxed<T> {
+    fn drop(&mut self) {
+        // SAFETY: made by `new` from a box, and dropped once.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }
 

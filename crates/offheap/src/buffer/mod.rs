@@ -13,7 +13,7 @@ pub use bitmap::{
     allocate_bitmap, allocate_empty_bitmap, bytes_for_bits, count_set_bits, get_bit, set_bit_to,
 };
 pub use block::{Block, ParkedBlock};
-pub use hex::to_hex;
+pub use hex::try_to_hex;
 pub use immutable::Buffer;
 pub use mutable::MutableBuffer;
 pub use resizable::ResizableBuffer;

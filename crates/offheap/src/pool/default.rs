@@ -72,19 +72,25 @@ pub fn default_memory_pool() -> Pool {
     Pool::of_static(*INITIAL)
 }
 
+/// Calls `body` with the default pool, which stays the default meanwhile.
+pub(super) fn with_default<T>(body: impl FnOnce(&Pool) -> T) -> T {
+    let replaced = REPLACED.read().unwrap_or_else(PoisonError::into_inner);
+    match &*replaced {
+        Some(pool) => body(pool),
+        None => body(&Pool::of_static(*INITIAL)),
+    }
+}
+
 /// Makes `pool` the default of the whole process (`pyarrow.set_memory_pool`). Buffers that exist
 /// stay with the pool they came from.
 ///
 /// # Errors
-/// [`Closed`](crate::ErrorKind::Closed) for a pool that was closed.
+/// [`Closed`](crate::ErrorKind::Closed) for a pool that was closed, or counts into one that was.
 pub fn set_default_memory_pool(pool: &Pool) -> Result<()> {
-    if pool.is_closed() {
-        return Err(crate::error::Error::closed(format!(
-            "pool '{}'",
-            pool.name()
-        )));
-    }
     let mut replaced = REPLACED.write().unwrap_or_else(PoisonError::into_inner);
+    if let Some(name) = pool.closed_name() {
+        return Err(crate::error::Error::closed(format!("pool '{name}'")));
+    }
     let is_initial = pool.ptr_eq(&Pool::of_static(*INITIAL));
     let old = std::mem::replace(&mut *replaced, (!is_initial).then(|| pool.clone()));
     IS_REPLACED.store(!is_initial, Ordering::Release);

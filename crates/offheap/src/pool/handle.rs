@@ -35,6 +35,8 @@ pub(super) struct PoolCore {
     pub(super) account: Account,
     base: Base,
     name: Cow<'static, str>,
+    /// The name of the nearest pool of the chain that was given one; a backend has its own.
+    given_name: Cow<'static, str>,
     parent: Option<Pool>,
     closed: AtomicBool,
 }
@@ -63,6 +65,7 @@ impl PoolCore {
             account: Account::new(UNLIMITED),
             base: Base::Backend(backend),
             name: Cow::Borrowed(backend.name()),
+            given_name: Cow::Borrowed(backend.name()),
             parent: None,
             closed: AtomicBool::new(false),
         }
@@ -113,10 +116,11 @@ impl Pool {
     /// The pool counts, so [`MemoryPool`] implementations need not.
     pub fn custom(source: impl MemoryPool + 'static) -> Self {
         let source: Arc<dyn MemoryPool> = Arc::new(source);
-        let name = Cow::Owned(source.backend_name().to_owned());
+        let name: Cow<'static, str> = Cow::Owned(source.backend_name().to_owned());
         Self::of_core(PoolCore {
             account: Account::new(UNLIMITED),
             base: Base::Custom(source),
+            given_name: name.clone(),
             name,
             parent: None,
             closed: AtomicBool::new(false),
@@ -125,9 +129,13 @@ impl Pool {
 
     /// A pool that counts into `self` too, under `limit`.
     pub(crate) fn child(&self, limit: u64, name: Option<&str>, kind: &'static str) -> Self {
-        let name = match name {
-            Some(name) => Cow::Owned(name.to_owned()),
-            None => Cow::Owned(format!("{kind} of {}", self.name())),
+        let (name, given_name) = match name {
+            Some(name) => (name.to_owned(), Cow::Owned(name.to_owned())),
+            // Not the parent's own made-up name: a long chain's names would grow with its length.
+            None => {
+                let given = self.core().given_name.clone();
+                (format!("{kind} of {given}"), given)
+            }
         };
         let base = match &self.core().base {
             Base::Backend(backend) => Base::Backend(*backend),
@@ -136,7 +144,8 @@ impl Pool {
         Self::of_core(PoolCore {
             account: Account::new(limit),
             base,
-            name,
+            name: Cow::Owned(name),
+            given_name,
             parent: Some(self.clone()),
             closed: AtomicBool::new(false),
         })
@@ -509,6 +518,13 @@ impl Pool {
         self.core.addr().get()
     }
 
+    /// The name of a pool of the chain that was closed.
+    pub(super) fn closed_name(&self) -> Option<&str> {
+        self.chain()
+            .find(|core| core.closed.load(Ordering::Acquire))
+            .map(|core| &*core.name)
+    }
+
     /// Whether [`close`](Self::close) was called.
     pub fn is_closed(&self) -> bool {
         self.core().closed.load(Ordering::Acquire)
@@ -521,20 +537,46 @@ impl Pool {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a backend's own pool or the default
     /// pool, which others rely on.
     pub fn close(&self) -> Result<LeakReport> {
-        if self.is_static() || self.ptr_eq(&super::default::default_memory_pool()) {
+        // Nor a pool that the default counts into. The default cannot change meanwhile.
+        let closes = !self.is_static()
+            && super::default::with_default(|default| {
+                let closes = !default.chain().any(|core| std::ptr::eq(core, self.core()));
+                if closes {
+                    self.core().closed.store(true, Ordering::Release);
+                }
+                closes
+            });
+        if !closes {
             return Err(Error::invalid_argument(
                 "pool",
                 format_args!("'{}'", self.name()),
-                "neither a backend's own pool nor the default pool",
+                "neither a backend's own pool nor one that the default pool relies on",
             ));
         }
-        self.core().closed.store(true, Ordering::Release);
         let now = self.core().account.snapshot();
         Ok(LeakReport {
             pool: self.name().to_owned(),
             bytes: now.bytes,
             allocations: now.live,
         })
+    }
+}
+
+impl Drop for PoolCore {
+    /// Lets the chain go one pool after the other: pools nest as deep as a program likes, a stack
+    /// does not.
+    fn drop(&mut self) {
+        let mut next = self.parent.take();
+        while let Some(pool) = next {
+            if pool.is_static() {
+                break;
+            }
+            let core = std::mem::ManuallyDrop::new(pool).core;
+            // SAFETY: without the bit, the pointer is `Arc::into_raw`'s; the handle's count is
+            // taken over.
+            let core = unsafe { Arc::from_raw(core.as_ptr().cast_const()) };
+            next = Arc::into_inner(core).and_then(|mut core| core.parent.take());
+        }
     }
 }
 

@@ -173,8 +173,18 @@ unsafe impl Allocator for System {
     fn statistics() -> BackendStatistics {
         #[cfg(all(target_os = "linux", target_env = "gnu"))]
         {
-            // SAFETY: mallinfo2 has no preconditions.
-            let info = unsafe { libc::mallinfo2() };
+            // glibc has it since 2.33; found at run time, so that older ones load the library too.
+            // SAFETY: a C string; RTLD_DEFAULT looks in what is loaded.
+            let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"mallinfo2".as_ptr()) };
+            if found.is_null() {
+                return BackendStatistics::default();
+            }
+            // SAFETY: glibc's own declaration; the function has no preconditions.
+            let info = unsafe {
+                std::mem::transmute::<*mut libc::c_void, unsafe extern "C" fn() -> libc::mallinfo2>(
+                    found,
+                )()
+            };
             BackendStatistics {
                 // Of the whole process: everything shares the C library's malloc.
                 retained: Some(info.fordblks as u64),
