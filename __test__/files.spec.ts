@@ -138,6 +138,42 @@ withPool('a handle that is forgotten while its transfer runs', async (t, pool) =
   }
 })
 
+withPool('short reads and writes are continued, at the right places, until all is there or the file ends', async (t, pool) => {
+  const content = bytes(1000)
+  const calls: [number, number, number | null][] = []
+  const slow = {
+    read(target: Uint8Array, offset: number, length: number, position: number | null) {
+      calls.push([target.byteLength, length, position])
+      const from = position ?? calls.slice(0, -1).reduce((sum, [, asked]) => sum + Math.min(asked, 70), 0)
+      const bytesRead = content.copy(target, offset, from, from + Math.min(length, 70))
+      return Promise.resolve({ bytesRead })
+    },
+    write(source: Uint8Array, offset: number, length: number, position: number | null) {
+      const bytesWritten = Math.min(length, 33)
+      written.set(source.subarray(offset, offset + bytesWritten), position!)
+      return Promise.resolve({ bytesWritten })
+    },
+  } as unknown as FileHandle
+  const written = new Uint8Array(1000)
+  const buffer = pool.allocateBuffer(1000, { zeroFill: true })
+  t.is(await buffer.readFrom(slow), 1000)
+  t.true(buffer.equals(content))
+  t.is(calls.length, 15)
+  t.true(calls.every(([, , position]) => position === null))
+  calls.length = 0
+  buffer.fill(0)
+  t.is(await buffer.readFrom(slow, { position: 900, offset: 10, length: 500 }), 100)
+  t.is(Buffer.compare(buffer.asBuffer(10, 100), content.subarray(900)), 0)
+  t.deepEqual(
+    calls.map(([, , position]) => position),
+    [900, 970, 1000],
+  )
+  buffer.asUint8Array().set(content)
+  t.is(await buffer.writeTo(slow, { position: 0 }), 1000)
+  t.is(Buffer.compare(written, content), 0)
+  buffer.dispose()
+})
+
 withPool('wrapped ArrayBuffers read and write files, too', async (t) => {
   const content = bytes(1000)
   await withFile(content, 'r+', async (file, name) => {

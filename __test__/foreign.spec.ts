@@ -15,6 +15,18 @@ test('#30 wrap: what is written to the buffer is in the ArrayBuffer', (t) => {
   t.is(buffer.parent, undefined)
   buffer.fill(3, 4, 8)
   t.deepEqual([...bytes], [0, 0, 0, 0, 3, 3, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0])
+  for (const [start, end] of [
+    [0, 17],
+    [17, undefined],
+    [-1, 4],
+    [5, 4],
+  ] as const) {
+    throwsCode(t, () => buffer.fill(9, start, end), 'ERR_OFFHEAP_OUT_OF_RANGE')
+  }
+  throwsCode(t, () => buffer.copySlice(10, 7), 'ERR_OFFHEAP_OUT_OF_RANGE')
+  throwsCode(t, () => buffer.at(16), 'ERR_OFFHEAP_OUT_OF_RANGE')
+  throwsCode(t, () => buffer.asUint8Array(10, 7), 'ERR_OFFHEAP_OUT_OF_RANGE')
+  t.deepEqual([...bytes], [0, 0, 0, 0, 3, 3, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0])
   buffer.getWriter().write('abc')
   t.is(Buffer.from(bytes).subarray(0, 3).toString(), 'abc')
   const slice = buffer.sliceMutable(8)
@@ -66,6 +78,10 @@ test('#115 wrap takes an ArrayBuffer or a view of one, nothing else', (t) => {
   buffer.dispose()
   throwsCode(t, () => MemoryBuffer.wrap(detachedArrayBuffer()), 'ERR_OFFHEAP_DISPOSED')
   throwsCode(t, () => MemoryBuffer.wrap(detachedBytes()), 'ERR_OFFHEAP_DISPOSED')
+  const view = new DataView(new ArrayBuffer(8), 4)
+  structuredClone(view.buffer, { transfer: [view.buffer] })
+  throwsCode(t, () => MemoryBuffer.wrap(view), 'ERR_OFFHEAP_DISPOSED')
+  throwsCode(t, () => MemoryBuffer.from(view), 'ERR_OFFHEAP_DISPOSED')
 })
 
 test('#120 wrap is of contiguous bytes by nature: lengths that lie are not believed', (t) => {

@@ -13,6 +13,7 @@ import { createPin, type Pin } from './pin.js'
 import { checkTicket, type Ticket } from './ticket.js'
 import { INTERNAL } from './token.js'
 import {
+  arrayElements,
   checkAlignmentArgument,
   checkBoolean,
   checkByte,
@@ -209,7 +210,7 @@ export class MemoryBuffer {
     const pool = poolOption(options) // first: reading options may run the caller's code, and that detach the source
     let bytes: Bytes
     if (typeof source === 'string') bytes = Buffer.from(source, 'utf8')
-    else if (isArray(source)) bytes = Uint8Array.from({ length: source.length }, (_, index) => checkByte(source[index], `source[${index}]`))
+    else if (isArray(source)) bytes = Uint8Array.from(arrayElements(source, 'source'), (byte, index) => checkByte(byte, `source[${index}]`))
     else if (MemoryBuffer.#isBuffer(source)) bytes = MemoryBuffer.#bytes(source)
     else {
       const given = javaScriptBytes(source)
@@ -250,7 +251,7 @@ export class MemoryBuffer {
     if (!isArray(buffers)) throw wrongType('buffers', 'an array', buffers)
     const pool = poolOption(options)
     // In two steps, because reading elements and options may run the caller's code, and that detach what was read before.
-    const sources = Array.from({ length: buffers.length }, (_, index) => buffers[index])
+    const sources = arrayElements(buffers, 'buffers')
     const parts = sources.map((source, index) => toBytes(source, `buffers[${index}]`))
     return bufferInternals.create(native.bufferConcat(poolInternals.id(pool), parts), IS_MUTABLE, pool, undefined)
   }
