@@ -180,7 +180,7 @@ withPool('an array keeps its chunk: a forgotten arena frees nothing that is in u
   await turns()
 })
 
-withPool('an arena whose memory was transferred away answers with a code', (t, pool) => {
+withPool('an arena whose memory was transferred away answers with a code', async (t, pool) => {
   const arena = new Arena({ pool })
   const { buffer } = arena.alloc(10)
   const transfer = (buffer as unknown as { transfer?: () => ArrayBuffer }).transfer
@@ -201,4 +201,6 @@ withPool('an arena whose memory was transferred away answers with a code', (t, p
     t.is((error as { code: string }).code, 'ERR_OFFHEAP_DISPOSED', (error as Error).stack)
   }
   arena.dispose()
+  // What was moved belongs to whoever has it, until that is collected.
+  t.true(await collectUntil(() => pool.liveAllocations === 0))
 })

@@ -88,6 +88,26 @@ test('loading it twice, by another path, still is one process: pools count toget
   t.deepEqual(stdout.trim().split('\n'), ['false', '200', '0', 'ERR_OFFHEAP_INVALID_ARGUMENT', 'ERR_OFFHEAP_OUT_OF_MEMORY', 'ERR_OFFHEAP_OUT_OF_MEMORY'], stderr)
 })
 
+test('a process that ends with everything alive ends well', async (t) => {
+  const { stdout, stderr, code, signal } = await runScript(`
+    const { BufferBuilder, MemoryBuffer, TypedBufferBuilder, Arena, defaultMemoryPool, setDefaultMemoryPool, supportedMemoryBackends } = offheap
+    for (const name of supportedMemoryBackends()) {
+      const pool = offheap[name + 'MemoryPool']().limit(10000000, { name })
+      setDefaultMemoryPool(pool)
+      const buffer = pool.allocateResizableBuffer(100000)
+      globalThis[name] = [buffer, buffer.asUint8Array(), buffer.slice(5).asUint8Array(), buffer.pin(), buffer.share(), pool.share(), MemoryBuffer.from('x'),
+        MemoryBuffer.wrap(new Uint8Array(5)), MemoryBuffer.unsafeForeign(buffer.address, 100, buffer).asUint8Array(), buffer.getReader().asReadable()]
+      const builder = new BufferBuilder()
+      builder.append('x')
+      const typed = new TypedBufferBuilder('bool')
+      typed.append(true)
+      globalThis[name].push(builder, typed, new Arena().alloc(5))
+    }
+    process.on('exit', () => console.log(offheap.totalAllocatedBytes() > 0))
+  `)
+  t.deepEqual({ stdout, stderr, code, signal }, { stdout: 'true\n', stderr: '', code: 0, signal: null })
+})
+
 test('loading prints nothing, starts no thread and keeps no process alive', async (t) => {
   const { stdout, stderr, code } = await runScript(`
     const fs = require('fs')

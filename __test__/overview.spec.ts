@@ -109,6 +109,20 @@ test('what is printed adds up, too', async (t) => {
   t.true(Math.abs(parts.reduce((a, b) => a + b, 0) - total) <= 0.01 * (parts.length + 1), stdout)
 })
 
+test('it adds up in a worker, too', async (t) => {
+  const { stdout, stderr, code } = await runScript(`
+    const { Worker } = require('worker_threads')
+    new Worker(\`
+      const { memoryOverview, defaultMemoryPool } = require('offheap')
+      const buffer = defaultMemoryPool().allocateBuffer(1000000).fill(1)
+      const { parts, rssBytes } = memoryOverview()
+      console.log(parts.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0) === rssBytes)
+      buffer.dispose()
+    \`, { eval: true }).on('error', (error) => { throw error })
+  `)
+  t.deepEqual({ stdout, code }, { stdout: 'true\n', code: 0 }, stderr)
+})
+
 test('printMemoryOverview takes a stream, and nothing else', (t) => {
   for (const stream of [null, 5, 'stdout', {}, { write: 5 }, Symbol('x')]) {
     throwsCode(t, () => printMemoryOverview(stream as never), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'stream')

@@ -419,6 +419,24 @@ test('bool: a random program against an array of booleans', (t) => {
   t.deepEqual(held(pool), { bytes: 0, allocations: 0 })
 })
 
+withPool('bool: more than 2^31 bits, where shifts wrap', (t, pool) => {
+  const count = 2 ** 31 + 5
+  const builder = new TypedBufferBuilder('bool', { pool, capacity: count + 100 })
+  builder.appendCopies(false, count - 10)
+  builder.appendCopies(true, 8)
+  builder.append(false)
+  builder.append(true)
+  builder.appendValues(new Uint8Array([1, 0, 1]))
+  builder.appendValues([false, true])
+  t.is(builder.length, count + 5)
+  t.is(builder.falseCount, count - 10 + 3)
+  using buffer = builder.finish()
+  t.is(buffer.size, Math.ceil((count + 5) / 8))
+  const last = Array.from({ length: 17 }, (_, index) => count - 12 + index).map((bit) => (buffer.at(Math.floor(bit / 8)) >> (bit % 8)) & 1)
+  t.is(last.join(''), '00111111110110101')
+  builder.dispose()
+})
+
 test('numbers: a random program against an array', (t) => {
   const pool = defaultMemoryPool().proxy()
   for (const type of types) {

@@ -111,7 +111,8 @@ function lines(result: Result): Line[] {
     const { atMost, times, than } = target
     const verdict = verdictOf(result, target)
     if (atMost !== undefined) return beside(limit ?? peers[0], `<= ${amount(atMost, result.unit)}`, verdict)
-    return beside(result.figures.find((figure) => figure.name === than), `>= ${ratio(times!)}x`, verdict === 'not measured' ? `${than} was not measured` : verdict)
+    const other = result.figures.find((figure) => figure.name === than)
+    return beside(other, `>= ${ratio(times!)}x`, other === undefined ? `${than} was not measured` : verdict)
   })
   const shown = new Set(result.targets.map((target) => target.than))
   const best = peers[0]
@@ -162,8 +163,9 @@ function markdown({ date, machine, rounds, skipped, results }: Report): string {
     }),
   )
   const works = results.filter((result) => result.what !== '').map((result) => `- **${result.name}**: ${result.what}.`)
+  const { node, v8, cpu, cores, memoryGiB, system } = machine
   return [
-    `${date}, Node ${machine.node.slice(1)} (V8 ${machine.v8}), ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.system}; ${rounds} round${rounds === 1 ? '' : 's'}.`,
+    `${date}, Node ${node.slice(1)} (V8 ${v8}), ${cpu}, ${cores} cores, ${memoryGiB} GiB, ${system}; ${rounds} round${rounds === 1 ? '' : 's'}.`,
     ...skipped.map((note) => `Not measured: ${note}.`),
     '',
     '| work | ours | beside | ratio | target | |',
@@ -195,6 +197,9 @@ export function writeReadme(file: string, report: Report): void {
   const part = `${begin}\n\n${markdown(report)}\n\n${end}`
   const from = text.indexOf(begin)
   const to = text.indexOf(end)
-  const changed = from >= 0 && to > from ? text.slice(0, from) + part + text.slice(to + end.length) : `${text.trimEnd()}\n\n## Node ${major}\n\n${part}\n`
-  writeFileSync(file, changed)
+  const replaced = from >= 0 && to > from
+  writeFileSync(
+    file,
+    replaced ? text.slice(0, from) + part + text.slice(to + end.length) : `${text.trimEnd()}\n\n## Node ${major}\n\n${part}\n`,
+  )
 }

@@ -37,14 +37,15 @@ try {
 
   using pool = defaultMemoryPool().proxy({ name: 'direct I/O' })
   using buffer = pool.allocateBuffer(Math.ceil(SIZE / BLOCK) * BLOCK, { alignment: BLOCK })
-  console.log(`${buffer.size.toLocaleString('en')} bytes at 0x${buffer.address.toString(16)}, a multiple of ${BLOCK}: ${buffer.checkAlignment(BLOCK)}`)
   assert.ok(buffer.checkAlignment(BLOCK))
+  console.log(`${buffer.size.toLocaleString('en')} bytes at 0x${buffer.address.toString(16)}, a multiple of ${BLOCK}`)
 
   const { file, direct } = await openDirect(path)
   try {
     // Holds the buffer while the read is in flight: a dispose() meanwhile would be refused, not fatal.
     const bytesRead = await buffer.readFrom(file, { position: 0 })
-    console.log(direct ? `${bytesRead.toLocaleString('en')} bytes read with O_DIRECT` : 'this file system has no O_DIRECT: read through the page cache')
+    const way = direct ? 'with O_DIRECT' : 'through the page cache: this file system has no O_DIRECT'
+    console.log(`${bytesRead.toLocaleString('en')} bytes read ${way}`)
     assert.equal(bytesRead, SIZE)
     assert.equal(digest(buffer.asUint8Array(0, SIZE)), digest(content))
   } finally {

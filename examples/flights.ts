@@ -12,7 +12,15 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import { type Data, Float32, Int16, makeBuilder, makeData, makeVector, Table, tableFromIPC, type Vector } from 'apache-arrow'
-import { capabilities, defaultMemoryPool, type MemoryBuffer, type MemoryPool, OutOfMemoryError, printMemoryOverview, TypedBufferBuilder } from 'offheap'
+import {
+  capabilities,
+  defaultMemoryPool,
+  type MemoryBuffer,
+  type MemoryPool,
+  OutOfMemoryError,
+  printMemoryOverview,
+  TypedBufferBuilder,
+} from 'offheap'
 import { Progress } from './_progress.ts'
 
 interface Flight {
@@ -120,7 +128,8 @@ function checkNoCopy(columns: Columns, table: ReturnType<typeof tableOver>): voi
     const seen = column.at(last) === (before ^ 0xff)
     bytes[last] = before
     const same = values.buffer === column.arrayBuffer && values.byteOffset === 0 && values.byteLength === column.size
-    check(same && seen && column.checkAlignment(64), `${name.padEnd(8)} is read by arrow at 0x${column.address.toString(16)}, ${column.size.toLocaleString('en')} bytes`)
+    const place = `0x${column.address.toString(16)}, ${column.size.toLocaleString('en')} bytes`
+    check(same && seen && column.checkAlignment(64), `${name.padEnd(8)} is read by arrow at ${place}`)
   }
 }
 
@@ -161,7 +170,7 @@ function printSummary(table: ReturnType<typeof tableOver>): void {
     sum.distance += distances[row]!
     sum.time += times[row]!
   }
-  console.log(`${'delay'.padEnd(18)}${'flights'.padStart(9)}${'share'.padStart(9)}${'mean delay'.padStart(13)}${'mean miles'.padStart(12)}${'mean hour'.padStart(11)}`)
+  console.log('delay               flights    share   mean delay  mean miles  mean hour')
   bands.forEach(({ name }, index) => {
     const { flights, delay, distance, time } = sums[index]!
     const row = [
@@ -217,7 +226,8 @@ async function main(flights: readonly Flight[]): Promise<void> {
   progress.done()
   const table = tableOver(columns)
   const asked = columns.delay.size + columns.distance.size + columns.time.size
-  check(pool.bytesAllocated === asked, `the pool holds ${pool.bytesAllocated.toLocaleString('en')} bytes, what the columns asked for; its peak was ${(pool.peakBytes / MIB).toFixed(2)} MiB`)
+  const peak = `${(pool.peakBytes / MIB).toFixed(2)} MiB`
+  check(pool.bytesAllocated === asked, `the pool holds the ${asked.toLocaleString('en')} bytes that the columns asked for; its peak was ${peak}`)
   checkNoCopy(columns, table)
   await checkValues(table)
   console.log()
@@ -258,7 +268,8 @@ function tooSmall(flights: readonly Flight[]): void {
     check(requested > 0 && allocated! <= MIB && allocated! + requested > MIB, 'its figures add up')
   }
   check(pool.peakBytes <= MIB, `the pool never held more than its limit: peak ${pool.peakBytes.toLocaleString('en')} bytes`)
-  check(pool.bytesAllocated === 0 && pool.liveAllocations === 0, `nothing is left behind: ${pool.bytesAllocated} bytes in ${pool.liveAllocations} allocations`)
+  const left = `${pool.bytesAllocated} bytes in ${pool.liveAllocations} allocations`
+  check(pool.bytesAllocated === 0 && pool.liveAllocations === 0, `nothing is left behind: ${left}`)
   check(parent.bytesAllocated === bytesBefore, 'the pool above it is as before')
   pool.close()
 }

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Ids carry a generation that is never reused, so a stale one is an error and never another
-//! buffer. Whether freed memory may still be written to by work in flight is decided in [`gate`];
-//! blocks that have to wait stand in [`parking`]. The evidence is in `docs/lifetime.md`.
+//! buffer. Whether freed memory may still be written to by work in flight is decided in `gate.rs`;
+//! blocks that have to wait stand in `parking.rs`. The evidence is in `docs/lifetime.md`.
 
 // A missing `pub` item is what napi exports; its macros make the items public where they need it.
 #![allow(
