@@ -15,6 +15,7 @@
 
 import { executionAsyncId } from 'node:async_hooks'
 import diagnosticsChannel from 'node:diagnostics_channel'
+import { EventEmitter } from 'node:events'
 import { isNode, native, nodeVersion, words } from './native.js'
 
 /** The word in which native code reads, when the event loop is idle, whether an http2 stream is open. */
@@ -99,9 +100,27 @@ function countHttp2Streams(): () => boolean {
       if (stream !== undefined && open.delete(stream)) words[HOLD_WORD] = count -= 1
     })
   }
-  // Streams that were open before offheap was loaded were never announced to it. When there can be any, hold for good.
-  if (http2IsLoaded(0) && process.getActiveResourcesInfo().some((name) => /^(TCPSocket|TLS|Pipe)Wrap$/.test(name))) words[HOLD_WORD] = count += 1
+  // Streams that were open before offheap was loaded were never announced to it: each socket of that time may carry some,
+  // so hold until it is closed.
+  if (http2IsLoaded(0)) {
+    for (const socket of openSockets()) {
+      words[HOLD_WORD] = count += 1
+      socket.once('close', () => (words[HOLD_WORD] = count -= 1))
+    }
+  }
   return () => count > 0
+}
+
+/**
+ * The sockets that are open now, without the process's own stdin, stdout and stderr. (Whatever imports `node:http` as an ES
+ * module loads http2 too, so a pipe to the parent process must not count.)
+ */
+function openSockets(): EventEmitter[] {
+  const handles = (process as unknown as { _getActiveHandles?: () => object[] })._getActiveHandles?.() ?? []
+  return handles.filter((handle): handle is EventEmitter => {
+    const { fd } = handle as { fd?: unknown }
+    return handle instanceof EventEmitter && 'remoteAddress' in handle && !(typeof fd === 'number' && fd >= 0 && fd <= 2)
+  })
 }
 
 /** Node 20 publishes nothing: busy as soon as http2 is loaded. The list only grows, so only its new part is scanned. */

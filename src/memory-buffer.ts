@@ -260,7 +260,7 @@ export class MemoryBuffer {
    * Opens the same bytes that a ticket stands for, in this worker. Nothing is copied; two workers that write are in a
    * data race, as with a SharedArrayBuffer.
    *
-   * @throws ERR_OFFHEAP_DISPOSED for a ticket that was revoked or never issued; ERR_OFFHEAP_INVALID_ARGUMENT for one that is malformed, or a pool's
+   * @throws ERR_OFFHEAP_INVALID_ARGUMENT for a ticket that is malformed, forged, revoked, or a pool's
    */
   static fromShared(ticket: Ticket): MemoryBuffer {
     const { id, secret } = checkTicket(ticket)

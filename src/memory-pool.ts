@@ -154,7 +154,7 @@ export class MemoryPool {
   /**
    * Opens the pool that a ticket stands for, in this worker.
    *
-   * @throws ERR_OFFHEAP_DISPOSED for a ticket that was revoked or never issued; ERR_OFFHEAP_INVALID_ARGUMENT for one that is malformed, or a buffer's
+   * @throws ERR_OFFHEAP_INVALID_ARGUMENT for a ticket that is malformed, forged, revoked, or a buffer's
    */
   static fromShared(ticket: Ticket): MemoryPool {
     const { id, secret } = checkTicket(ticket)

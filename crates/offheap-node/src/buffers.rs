@@ -5,7 +5,7 @@ use crate::environment::Environment;
 use crate::errors::{OrThrow, disposed};
 use crate::gate::Gate;
 use crate::handle::Handle;
-use crate::views::{Shown, end_all, end_now, is_idle};
+use crate::views::{Shown, end_all, end_copies, end_now, is_idle};
 use napi::JsValue;
 use napi::bindgen_prelude::{BigInt, Env, Unknown};
 use napi_derive::napi;
@@ -401,8 +401,10 @@ fn apply(
         0
     };
     describe(state, handle);
+    let copied_at = handle.copied_at.take();
     let block = handle.block.clone();
     drop(handles);
+    end_copies(env, state, copied_at, shown, gate_state);
     state.adjust_external(env, told);
     end_all(env, state, &block, old, views, shown, gate_state);
     Ok(())

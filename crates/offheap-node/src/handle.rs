@@ -24,6 +24,8 @@ pub(crate) struct Handle {
     pub(crate) is_resizable: bool,
     /// Whether the handle is of the whole block: its capacity is then the block's.
     pub(crate) is_whole: bool,
+    /// Requests in flight when the first view that is a copy was made.
+    pub(crate) copied_at: Option<u32>,
     /// What V8 was told of the block.
     pub(crate) told: Told,
     /// The usual single view; windows beyond it are in `windows`.
@@ -40,6 +42,7 @@ impl Handle {
             is_mutable: true,
             is_resizable: false,
             is_whole: true,
+            copied_at: None,
             told: Told::default(),
             view: None,
             windows: Vec::new(),

@@ -92,7 +92,13 @@ fn redeem(id: f64, secret: &str) -> Result<Shared> {
     check(&tickets, id, secret)
         .and_then(|number| tickets.open.get(&number))
         .map(|(_, shared)| shared.clone())
-        .ok_or_else(|| disposed("ticket"))
+        .ok_or_else(|| {
+            Error::invalid_argument(
+                "ticket",
+                "another",
+                "one that was issued and is not revoked",
+            )
+        })
 }
 
 fn wrong_kind(expected: &'static str) -> Error {

@@ -103,7 +103,11 @@ pub(crate) fn show(
         )));
     }
     if !state.external_buffers {
-        return copied(env, ptr, length);
+        let value = copied(env, ptr, length)?;
+        if let Some(handle) = state.handles_mut().get_mut(id) {
+            handle.copied_at.get_or_insert(state.gate.requests());
+        }
+        return Ok(value);
     }
     let (value, view) = external(env, state, &block, ptr, length)?;
     drop(block);
@@ -312,7 +316,6 @@ pub(crate) fn end_all(
     shown: &Shown,
     gate_state: u32,
 ) {
-    end_copies(env, state, shown, gate_state);
     let waiting = end(
         env,
         state,
@@ -327,8 +330,14 @@ pub(crate) fn end_all(
 
 /// Detaches views that are copies, in JavaScript's own memory; while something is in flight they
 /// stay, since a detach alone can abort the process (zlib on Node 20).
-fn end_copies(env: Env, state: &Environment, shown: &Shown, gate_state: u32) {
-    if state.external_buffers || !state.gate.is_idle(gate_state, 0) {
+pub(crate) fn end_copies(
+    env: Env,
+    state: &Environment,
+    copied_at: Option<u32>,
+    shown: &Shown,
+    gate_state: u32,
+) {
+    if !copied_at.is_some_and(|requests| state.gate.is_idle(gate_state, requests)) {
         return;
     }
     for value in shown.as_slice() {
@@ -360,6 +369,7 @@ pub(crate) fn dispose(
     let Handle {
         block,
         is_whole,
+        copied_at,
         told,
         view,
         windows,
@@ -370,7 +380,7 @@ pub(crate) fn dispose(
         state.adjust_external(env, change);
     }
     if view.is_none() {
-        end_copies(env, state, shown, gate_state);
+        end_copies(env, state, copied_at, shown, gate_state);
         return Ok(false);
     }
     let views = view.into_iter().chain(windows);
