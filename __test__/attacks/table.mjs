@@ -40,6 +40,9 @@ export const open = {
   'dgram send to a name': 'error',
 }
 
+/** Rows that are open on Bun besides: Bun knows only of its own work. */
+export const openOnBun = ["another addon's async work"]
+
 /**
  * The rows in which the naked mode, a real use after free, must be seen as harm: the API keeps the address for a while. The
  * others copy or finish in the call.

@@ -179,8 +179,9 @@ impl Environment {
 unsafe extern "C" fn on_check(handle: *mut c_void) {
     // SAFETY: the handle's data is the environment, which closes the handle before it ends.
     let state = unsafe { &*Check::data(handle).cast::<Environment>() };
-    let drains = matches!(state.gate, Gate::Idle(_));
-    if drains && (state.is_held() || state.gate.requests() != 0) {
+    let drains =
+        matches!(state.gate, Gate::Idle(_)) && !state.is_held() && state.gate.requests() == 0;
+    if !drains && !state.parking.borrow().has_moved() && !state.waiting.has_orphans() {
         return;
     }
     let mut scope = ptr::null_mut();

@@ -85,6 +85,8 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Parking {
     entries: Vec<Entry>,
+    /// Entries whose end no finalizer tells.
+    moved: usize,
     /// How many entries there must be before finished ones are looked for.
     sweep_at: usize,
     /// Disposals since the entries were last looked at.
@@ -114,7 +116,8 @@ impl Parking {
         if self.entries.len() >= self.sweep_at.max(SWEEP_MIN) {
             self.sweep(env);
         }
-        if self.drains || entry.is_moved() {
+        self.moved += usize::from(entry.is_moved());
+        if self.drains || self.moved > 0 {
             self.start_check();
         }
         self.entries.push(entry);
@@ -164,32 +167,44 @@ impl Parking {
 
     /// Drops the entries that others have finished: the slot was taken, or the moved ArrayBuffer is
     /// gone.
-    fn sweep(&mut self, env: Env) {
+    pub(crate) fn sweep(&mut self, env: Env) {
         let mut index = 0;
+        self.moved = 0;
         while index < self.entries.len() {
-            if self.entries[index].is_finished(env) {
+            let entry = &self.entries[index];
+            if entry.is_finished(env) {
                 self.entries.swap_remove(index).end(env);
             } else {
+                self.moved += usize::from(entry.is_moved());
                 index += 1;
             }
         }
         self.sweep_at = self.entries.len() * 2;
     }
 
-    /// Where only the collection tells: drops the entries whose moved ArrayBuffers are gone, and
-    /// stops the check phase when none is left whose end no finalizer tells; true then.
+    /// Whether there are entries whose end no finalizer tells.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.moved > 0
+    }
+
+    /// While nothing can be drained: drops the entries whose moved ArrayBuffers are gone. True when
+    /// none is left whose end no finalizer tells; where only the collection tells, the check phase
+    /// has then nothing more to do.
     pub(crate) fn sweep_moved(&mut self, env: Env) -> bool {
         self.sweep(env);
-        let any = self.entries.iter().any(Entry::is_moved);
-        if !any && let Some(check) = &mut self.check {
+        if !self.drains
+            && self.moved == 0
+            && let Some(check) = &mut self.check
+        {
             check.stop();
         }
-        !any
+        self.moved == 0
     }
 
     /// Takes the entries out, to be finished while nothing is in flight.
     fn take(&mut self) -> Vec<Entry> {
         self.sweep_at = 0;
+        self.moved = 0;
         std::mem::take(&mut self.entries)
     }
 }

@@ -396,8 +396,12 @@ pub(crate) fn dispose(
             }
         }
         Gate::Collect => {
+            let mut parking = state.parking.borrow_mut();
             if state.waiting.has_orphans() {
-                state.parking.borrow_mut().start_check();
+                parking.start_check();
+            }
+            if parking.check.is_none() && parking.is_retry_due() {
+                parking.sweep(env);
             }
         }
     }
