@@ -162,10 +162,9 @@ test.serial('a ticket opens in a worker although its maker disposed of the buffe
        const view = buffer.asUint8Array()
        reply('open')
        parentPort.once('message', () => {
-         reply([view[0], view[view.length - 1]])
+         const bytes = [view[0], view[view.length - 1]]
          buffer.dispose()
-         reply(view.length)
-         process.exit()
+         reply([...bytes, view.length])
        })
      })`,
     ticket,
@@ -175,10 +174,11 @@ test.serial('a ticket opens in a worker although its maker disposed of the buffe
   buffer.dispose()
   revokeShared(ticket)
   t.is(pool.bytesAllocated, 1 << 20, 'the worker holds it')
+  const ended = once(worker, 'exit')
   const bytes = answer(worker)
   worker.postMessage('dispose')
-  t.deepEqual(await bytes, [5, 5])
-  await once(worker, 'exit')
+  t.deepEqual(await bytes, [5, 5, 0])
+  await ended
   t.is(pool.bytesAllocated, 0)
 })
 

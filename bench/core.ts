@@ -74,7 +74,7 @@ function arrowCpp(skipped: string[]): string | undefined {
 }
 
 /** One function for all works of the core, so that the runs of both programs can be interleaved. */
-export function coreResults(rounds: number, quick: boolean, skipped: string[]): (() => Result[])[] {
+export function coreResults(rounds: number, quick: boolean, skipped: string[]): (() => Promise<Result[]>)[] {
   let ours: string
   try {
     ours = buildCore()
@@ -84,7 +84,7 @@ export function coreResults(rounds: number, quick: boolean, skipped: string[]): 
   }
   const peer = arrowCpp(skipped)
   if (peer !== undefined && quick) skipped.push('the pools of Arrow C++ (they take half a minute; without --quick they are there)')
-  return parts.map((part) => () => {
+  return parts.map((part) => async () => {
     const samples: Sample[] = []
     for (let round = 0; round < rounds; round += 1) {
       samples.push(...run(ours, quick ? [part, '--quick'] : [part]))

@@ -285,7 +285,7 @@ export class Attack {
 
   /** Shows a buffer and disposes of it. */
   touch() {
-    const buffer = this.pools[1].allocateBuffer(64)
+    const buffer = defaultMemoryPool().allocateBuffer(64)
     buffer.asUint8Array()
     buffer.dispose()
   }

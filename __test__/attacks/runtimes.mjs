@@ -73,6 +73,8 @@ for (const name of wanted) {
   if (values.quick) continue
   for (const row of rows) {
     if (row === together || row === 'a write into foreign memory') continue
+    // Deno 2.9 crashes in its own http2 (an assertion of nghttp2, or free() of a wrong pointer), with plain ArrayBuffers too.
+    if (name.startsWith('deno') && row.startsWith('http2')) continue
     const timeout = strict ? 120_000 : 20_000
     if (row in open || (name.startsWith('bun') && openOnBun.includes(row))) {
       judge(`${row}, pinned`, run(start, [row, 'pinned', values['table-rounds']], { timeout }), strict)

@@ -73,7 +73,8 @@ fn check(tickets: &Tickets, id: f64, secret: &str) -> Option<u64> {
     let number = id as u64;
     let given = u128::from_str_radix(secret, 16)
         .ok()
-        .filter(|_| secret.len() == 32)?;
+        // Digits only: the parser takes a sign.
+        .filter(|_| secret.len() == 32 && secret.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
     #[expect(
         clippy::cast_precision_loss,
         clippy::float_cmp,
