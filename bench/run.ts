@@ -33,7 +33,7 @@ const known: readonly string[] = [...groups, 'core']
 for (const name of positionals) if (!known.includes(name)) throw new Error(`no group ${name}; there are: ${known.join(', ')}`)
 const selected = positionals.length > 0 ? positionals : known
 /** How long a contender works before it is measured, how long a turn is, and how many turns each one has. */
-const plan = options.quick ? { warmUp: 120, turn: 20, rounds: 8, processes: 1 } : { warmUp: 400, turn: 40, rounds: 50, processes: 3 }
+const plan = options.quick ? { warmUp: 250, turn: 20, rounds: 8, processes: 1 } : { warmUp: 400, turn: 40, rounds: 50, processes: 3 }
 
 /** A contender in a process of its own that waits to be asked. */
 class Runner {
