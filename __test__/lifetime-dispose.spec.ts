@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { capabilities, defaultMemoryPool, type MemoryPool, systemMemoryPool } from 'offheap'
 import { attack, checkSafe } from './attacks/suite.js'
-import { collectUntil, held, runScript, throwsCode, turns } from './support.js'
+import { collectUntil, held, runNode, runScript, throwsCode, turns } from './support.js'
 
 const MIB = 1024 * 1024
 const folder = mkdtempSync(join(tmpdir(), 'offheap-lifetime-'))
@@ -193,6 +193,65 @@ lifetime('what is parked keeps no process alive', async (t) => {
     })`)
   t.is(child.stdout, 'parked 4096\nfilled\n', child.stderr)
   t.is(child.code, 0)
+})
+
+// Importing node:http as an ES module loads http2 since Node 22: that alone, and a pipe to the parent, must not count as one.
+lifetime('a program that imports node:http, with pipes for its output, frees at once when it is idle', async (t) => {
+  const child = await runNode([
+    '--input-type=module',
+    '-e',
+    `import http from 'node:http'
+     process.stdout.write('')
+     const { defaultMemoryPool } = await import('offheap')
+     http.createServer().listen(0, async function () {
+       await new Promise((resolve) => setTimeout(resolve, 20))
+       const buffer = defaultMemoryPool().allocateBuffer(4096)
+       const view = buffer.asUint8Array()
+       await new Promise(setImmediate)
+       buffer.dispose()
+       process.stdout.write(String(view.length))
+       this.close()
+     })`,
+  ])
+  t.is(child.stdout, '0', child.stderr)
+})
+
+lifetime('an http2 stream that was open before offheap was loaded counts until its socket is closed', async (t) => {
+  const child = await runNode([
+    '--input-type=module',
+    '-e',
+    `import http2 from 'node:http2'
+     import net from 'node:net'
+     import { once } from 'node:events'
+     const pause = () => new Promise((resolve) => setTimeout(resolve, 20))
+     const server = http2.createServer().listen(0)
+     await once(server, 'listening')
+     const client = http2.connect('http://127.0.0.1:' + server.address().port)
+     const request = client.request()
+     const [stream] = await once(server, 'stream')
+     stream.respond()
+     await once(request, 'response')
+     const { defaultMemoryPool } = await import('offheap')
+     await pause()
+     const lengths = []
+     for (const open of [true, false]) {
+       const buffer = defaultMemoryPool().allocateBuffer(4096)
+       const view = buffer.asUint8Array()
+       await pause()
+       buffer.dispose()
+       lengths.push(view.length)
+       if (open) {
+         client.destroy()
+         server.close()
+         await pause()
+         lengths.push(view.length)
+       }
+     }
+     console.log(lengths.join())`,
+  ])
+  const [major, minor] = process.versions.node.split('.').map(Number) as [number, number]
+  const published = major > 24 || (major === 24 && minor >= 9) || (major === 22 && minor >= 23)
+  t.is(child.stdout.trim(), published ? '4096,0,0' : '4096,4096,4096', child.stderr)
 })
 
 lifetime('the memory of a parked slice and of its parent go when both are through', async (t) => {
