@@ -63,7 +63,7 @@ test.serial('20,000 buffers of 1 MiB shown and disposed of while four reads neve
   t.true(seen.maxRss < 256 * MIB)
 })
 
-test.serial('the pages of parked memory beyond 64 MiB go back to the system at once, the bytes stay reserved', async (t) => {
+test.serial('the pages of parked memory beyond 48 MiB go back to the system at once, the bytes stay reserved', async (t) => {
   const child = await runScript(`
     const fs = require('node:fs'), os = require('node:os'), path = require('node:path')
     const turn = () => new Promise((resolve) => setImmediate(resolve))
@@ -96,8 +96,8 @@ test.serial('the pages of parked memory beyond 64 MiB go back to the system at o
   t.is(seen['available'], 200 * MIB)
   t.is(seen['attached'], 0, 'what was parked is freed when the read has ended')
   if (process.platform === 'linux') {
-    t.is(seen['sevens'], 64, 'up to the budget, nothing is touched')
-    t.is(seen['zeros'], 128, 'beyond it, a late reader sees zeros')
+    t.is(seen['sevens'], 48, 'up to the budget, nothing is touched')
+    t.is(seen['zeros'], 144, 'beyond it, a late reader sees zeros')
     t.true(seen['full']! - seen['disposed']! > 100 * MIB, `RSS went from ${seen['full']} to ${seen['disposed']}`)
   }
 })

@@ -25,7 +25,7 @@ const HOLD_WORD: usize = 31;
 /// V8 is told of memory outside of its heap in steps of this many bytes.
 const EXTERNAL_STEP: i64 = 1 << 20;
 /// Parked bytes of an environment beyond this give their pages back.
-const PARKED_BUDGET: u64 = 64 << 20;
+const PARKED_BUDGET: u64 = 48 << 20;
 
 /// One environment's state; only ever touched on its thread.
 #[derive(Debug)]
