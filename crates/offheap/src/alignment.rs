@@ -17,6 +17,9 @@ impl Alignment {
     /// 64 bytes: a cache line, an AVX-512 register, and what the Arrow format recommends.
     pub const DEFAULT: Self = Self(NonZeroUsize::new(64).unwrap());
 
+    /// 16 bytes: what C's `malloc` promises where we build (`alignof(max_align_t)`).
+    pub const MALLOC: Self = Self(NonZeroUsize::new(16).unwrap());
+
     /// Makes an alignment.
     ///
     /// # Errors

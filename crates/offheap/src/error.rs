@@ -61,6 +61,11 @@ pub enum ErrorKind {
         /// Who holds it.
         what: String,
     },
+    /// Memory was damaged, or given back in a way that would damage it; found by debug hooks.
+    Corruption {
+        /// The whole report.
+        what: String,
+    },
     /// The handle was disposed, or never existed.
     Disposed {
         /// What was disposed.
@@ -98,6 +103,7 @@ impl Error {
             ErrorKind::NotSupported { .. } => "ERR_OFFHEAP_NOT_SUPPORTED",
             ErrorKind::Busy { .. } => "ERR_OFFHEAP_BUSY",
             ErrorKind::Disposed { .. } => "ERR_OFFHEAP_DISPOSED",
+            ErrorKind::Corruption { .. } => "ERR_OFFHEAP_CORRUPTION",
         }
     }
 
@@ -203,9 +209,10 @@ impl fmt::Display for ErrorKind {
             } => {
                 write!(f, "{argument} must be {expected}, got {value}")
             }
-            Self::OutOfRange { what } | Self::NotSupported { what } | Self::Busy { what } => {
-                f.write_str(what)
-            }
+            Self::OutOfRange { what }
+            | Self::NotSupported { what }
+            | Self::Busy { what }
+            | Self::Corruption { what } => f.write_str(what),
             Self::Closed { what } => write!(f, "{what} is closed"),
             Self::Immutable { what } => write!(f, "cannot {what}: the buffer is immutable"),
             Self::Disposed { what } => write!(f, "the {what} was disposed"),
@@ -237,6 +244,7 @@ impl From<Error> for std::io::Error {
             ErrorKind::Immutable { .. } => Io::PermissionDenied,
             ErrorKind::NotSupported { .. } => Io::Unsupported,
             ErrorKind::Busy { .. } => Io::ResourceBusy,
+            ErrorKind::Corruption { .. } => Io::InvalidData,
         };
         Self::new(kind, error)
     }

@@ -17,22 +17,28 @@
 //! Layers, each using only those before it: [`pool`] (with its adaptors), [`buffer`], [`builder`]
 //! and [`io`].
 
-mod adaptor;
+pub mod adaptor;
 mod alignment;
 pub mod buffer;
 pub mod builder;
+pub mod domain;
 mod error;
 pub mod io;
+#[cfg(feature = "hooks")]
+pub mod origin;
 pub mod pool;
 mod sync;
 
+#[cfg(feature = "hooks")]
+pub use adaptor::{Hook, Request};
 pub use alignment::{Alignment, MAX_ALIGNMENT};
 pub use buffer::{Block, Buffer, MutableBuffer, ParkedBlock, ResizableBuffer, UninitBuffer};
 pub use builder::{BitmapBuilder, BufferBuilder, TypedBufferBuilder};
+pub use domain::{CAllocator, Domain, c_allocator_of, object_memory_pool};
 pub use error::{Error, ErrorKind, Result};
 pub use io::{BufferOutputStream, BufferReader, FixedSizeBufferWriter, MockOutputStream};
 pub use pool::{
-    LeakReport, MemoryPool, Pool, Statistics, default_memory_pool, jemalloc_memory_pool,
-    mimalloc_memory_pool, set_default_memory_pool, supported_memory_backends, system_memory_pool,
-    total_allocated_bytes,
+    LeakReport, MemoryPool, Notice, Padding, Pool, Statistics, default_memory_pool,
+    jemalloc_memory_pool, mimalloc_memory_pool, set_default_memory_pool, supported_memory_backends,
+    system_memory_pool, total_allocated_bytes,
 };

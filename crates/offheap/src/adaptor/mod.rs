@@ -1,4 +1,14 @@
-//! Pools over pools. A limit and a proxy are accounts chained over one allocator.
+//! Pools over pools. A limit and a proxy are accounts chained over one allocator; the others are
+//! sources of their own that see every request on its way.
 
+#[cfg(feature = "hooks")]
+mod debug;
+#[cfg(feature = "hooks")]
+mod hook;
 mod limit;
 mod proxy;
+
+#[cfg(feature = "hooks")]
+pub(crate) use debug::{debug_as_environment_says, environment_debug, report_misuse};
+#[cfg(feature = "hooks")]
+pub use hook::{Hook, Request};

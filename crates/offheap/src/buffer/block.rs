@@ -10,9 +10,10 @@
 //! the next size class and break page alignment.
 
 use super::counts::{Counts, Released};
-use crate::alignment::{Alignment, padded};
+use crate::alignment::Alignment;
+use crate::domain::allocate_control;
 use crate::error::{Error, Result};
-use crate::pool::{BACKENDS, Backend, Pool};
+use crate::pool::{Notice, Pool};
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
@@ -27,7 +28,8 @@ struct Control {
     ptr: NonNull<u8>,
     /// Bytes asked for and counted.
     size: usize,
-    /// Bytes that may be written: `size` rounded up to 64 (foreign memory: `size`).
+    /// Bytes that may be written: `size` rounded up to 64 (foreign memory and guarded pools:
+    /// `size`).
     capacity: usize,
     /// Where the memory came from; `None` for foreign memory.
     pool: Option<Pool>,
@@ -40,8 +42,7 @@ struct Control {
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Control>() == 64);
 
-/// The allocator of control blocks. They are not counted.
-const CONTROL_BACKEND: Backend = BACKENDS[0];
+/// Control blocks come from the `object` domain. No pool counts them.
 const CONTROL_ALIGNMENT: Alignment = Alignment::DEFAULT;
 
 /// A counted reference to a block of memory: the low-level type that buffers and language bindings
@@ -62,7 +63,7 @@ unsafe impl Send for Block {}
 unsafe impl Sync for Block {}
 
 fn new_control(control: Control) -> Result<NonNull<Control>, Control> {
-    match CONTROL_BACKEND.allocate(size_of::<Control>(), CONTROL_ALIGNMENT, false) {
+    match allocate_control(size_of::<Control>(), CONTROL_ALIGNMENT) {
         Some(place) => {
             let place = place.cast::<Control>();
             // SAFETY: a new block of the right size and alignment.
@@ -80,7 +81,7 @@ unsafe fn free_control(control: NonNull<Control>) {
     // SAFETY: the caller's promise.
     unsafe {
         control.drop_in_place();
-        CONTROL_BACKEND.free(control.cast(), size_of::<Control>(), CONTROL_ALIGNMENT);
+        crate::domain::free_control(control.cast(), size_of::<Control>(), CONTROL_ALIGNMENT);
     }
 }
 
@@ -105,7 +106,7 @@ impl Block {
             counts: Counts::new(),
             ptr,
             size,
-            capacity: padded(size).unwrap_or(size),
+            capacity: pool.capacity_of(size),
             pool: Some(pool.clone()),
             owner: None,
             alignment,
@@ -178,7 +179,8 @@ impl Block {
         self.control().size
     }
 
-    /// Bytes that may be written: the size rounded up to 64.
+    /// Bytes that may be written: the size rounded up to 64, except under debug hooks, whose guards
+    /// start at the size.
     #[inline]
     pub fn capacity(&self) -> usize {
         self.control().capacity
@@ -236,8 +238,19 @@ impl Block {
             unsafe { pool.reallocate(control.ptr, control.size, new_size, control.alignment)? };
         control.ptr = ptr;
         control.size = new_size;
-        control.capacity = padded(new_size).unwrap_or(new_size);
+        control.capacity = pool.capacity_of(new_size);
         Ok(())
+    }
+
+    /// Tells the adaptors of the block's pool what happened to it: that its bytes may no longer be
+    /// written, say, which debug hooks then check. Costs nothing without adaptors.
+    #[inline]
+    pub fn notice(&self, notice: Notice) {
+        if cfg!(feature = "hooks")
+            && let Some(pool) = self.pool()
+        {
+            pool.notice(self.as_ptr(), self.size(), notice);
+        }
     }
 
     /// Gives this reference up but keeps the memory in place: for work in flight that has the
@@ -258,7 +271,7 @@ impl Block {
     fn settle_parked(&self) {
         let control = self.control();
         if let Some(pool) = &control.pool {
-            pool.park(control.size);
+            pool.park(control.ptr, control.size);
         }
         if control.counts.release_parked() {
             // SAFETY: the last reference of both kinds.

@@ -5,7 +5,7 @@ use super::mutable::MutableBuffer;
 use super::uninit::{UninitBuffer, write_all};
 use crate::alignment::Alignment;
 use crate::error::{Error, Result};
-use crate::pool::Pool;
+use crate::pool::{Notice, Pool};
 use std::any::Any;
 use std::cmp::Ordering;
 use std::fmt;
@@ -280,6 +280,7 @@ impl Buffer {
     pub fn try_into_mutable(self) -> Result<MutableBuffer, Self> {
         let whole = self.ptr == self.block.as_ptr() && self.block.pool().is_some();
         if whole && self.block.is_unique() {
+            self.block.notice(Notice::Unsealed);
             // SAFETY: the bytes are initialised, and nobody else holds the block.
             Ok(unsafe { MutableBuffer::from_block(self.block, 0, self.len) })
         } else {

@@ -5,7 +5,7 @@ use super::immutable::Buffer;
 use super::uninit::UninitBuffer;
 use crate::alignment::Alignment;
 use crate::error::{Error, Result};
-use crate::pool::Pool;
+use crate::pool::{Notice, Pool};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -147,6 +147,9 @@ impl MutableBuffer {
     /// The buffer as an immutable, shareable one, without a copy.
     #[inline]
     pub fn freeze(self) -> Buffer {
+        if cfg!(feature = "hooks") && self.is_whole() {
+            self.block.notice(Notice::Sealed);
+        }
         // SAFETY: the range was this buffer's own, and nobody can write it any more.
         unsafe {
             let offset = self.ptr.offset_from_unsigned(self.block.as_ptr());

@@ -2,9 +2,9 @@
 
 use super::backend::{BACKENDS, Backend, SUPPORTED};
 use super::handle::{Pool, PoolCore};
-use crate::error::Result;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{LazyLock, PoisonError, RwLock};
+use crate::domain::Slot;
+use crate::error::{Error, Result};
+use std::sync::LazyLock;
 
 static SYSTEM: PoolCore = PoolCore::of_backend(Backend::System);
 #[cfg(feature = "mimalloc")]
@@ -12,7 +12,31 @@ static MIMALLOC: PoolCore = PoolCore::of_backend(Backend::Mimalloc);
 #[cfg(feature = "jemalloc")]
 static JEMALLOC: PoolCore = PoolCore::of_backend(Backend::Jemalloc);
 
+/// The pool of a backend that users get: under debug hooks when the environment asks for them.
 fn core_of(backend: Backend) -> &'static PoolCore {
+    #[cfg(feature = "hooks")]
+    if let Some(cores) = &*DEBUGGED {
+        return &cores[backend as usize];
+    }
+    plain_core_of(backend)
+}
+
+/// Every backend's pool under debug hooks, where `OFFHEAP_DEBUG_MEMORY_POOL` asks for them.
+#[cfg(feature = "hooks")]
+static DEBUGGED: LazyLock<Option<Vec<PoolCore>>> = LazyLock::new(|| {
+    let hooks = crate::adaptor::environment_debug()?;
+    let mut cores: Vec<_> = BACKENDS
+        .iter()
+        .map(|backend| {
+            let plain = Pool::of_static(plain_core_of(*backend));
+            (*backend as usize, hooks.core_over(plain, backend.name()))
+        })
+        .collect();
+    cores.sort_by_key(|(index, _)| *index);
+    Some(cores.into_iter().map(|(_, core)| core).collect())
+});
+
+fn plain_core_of(backend: Backend) -> &'static PoolCore {
     match backend {
         #[cfg(feature = "mimalloc")]
         Backend::Mimalloc => &MIMALLOC,
@@ -54,31 +78,23 @@ static INITIAL: LazyLock<&'static PoolCore> = LazyLock::new(|| {
     }
 });
 
-/// The pool that [`set_default_memory_pool`] installed.
-static REPLACED: RwLock<Option<Pool>> = RwLock::new(None);
-/// Whether there is one: the usual case asks no lock.
-static IS_REPLACED: AtomicBool = AtomicBool::new(false);
+/// The pool that [`set_default_memory_pool`] installed, or `mem`'s allocator: they are one.
+static REPLACED: Slot<Pool> = Slot::new();
 
 /// The pool that is used where none is named: mimalloc's, else jemalloc's, else the system's, unless
 /// the environment (`OFFHEAP_DEFAULT_MEMORY_POOL`, read once) or [`set_default_memory_pool`] says
 /// otherwise.
 #[inline]
 pub fn default_memory_pool() -> Pool {
-    if IS_REPLACED.load(Ordering::Acquire)
-        && let Some(pool) = &*REPLACED.read().unwrap_or_else(PoisonError::into_inner)
-    {
-        return pool.clone();
-    }
-    Pool::of_static(*INITIAL)
+    REPLACED.get().unwrap_or_else(|| Pool::of_static(*INITIAL))
 }
 
 /// Calls `body` with the default pool, which stays the default meanwhile.
 pub(super) fn with_default<T>(body: impl FnOnce(&Pool) -> T) -> T {
-    let replaced = REPLACED.read().unwrap_or_else(PoisonError::into_inner);
-    match &*replaced {
+    REPLACED.with(|replaced| match replaced {
         Some(pool) => body(pool),
         None => body(&Pool::of_static(*INITIAL)),
-    }
+    })
 }
 
 /// Makes `pool` the default of the whole process (`pyarrow.set_memory_pool`). Buffers that exist
@@ -87,14 +103,11 @@ pub(super) fn with_default<T>(body: impl FnOnce(&Pool) -> T) -> T {
 /// # Errors
 /// [`Closed`](crate::ErrorKind::Closed) for a pool that was closed, or counts into one that was.
 pub fn set_default_memory_pool(pool: &Pool) -> Result<()> {
-    let mut replaced = REPLACED.write().unwrap_or_else(PoisonError::into_inner);
-    if let Some(name) = pool.closed_name() {
-        return Err(crate::error::Error::closed(format!("pool '{name}'")));
-    }
-    let is_initial = pool.ptr_eq(&Pool::of_static(*INITIAL));
-    let old = std::mem::replace(&mut *replaced, (!is_initial).then(|| pool.clone()));
-    IS_REPLACED.store(!is_initial, Ordering::Release);
-    drop(replaced);
+    let initial = Pool::of_static(*INITIAL);
+    let old = REPLACED.change(|_| match pool.closed_name() {
+        Some(name) => Err(Error::closed(format!("pool '{name}'"))),
+        None => Ok((!pool.ptr_eq(&initial)).then(|| pool.clone())),
+    })?;
     // A custom pool's own destructor may allocate: not under the lock.
     drop(old);
     Ok(())
@@ -102,7 +115,7 @@ pub fn set_default_memory_pool(pool: &Pool) -> Result<()> {
 
 /// The C library's pool.
 pub fn system_memory_pool() -> Pool {
-    Pool::of_static(&SYSTEM)
+    Pool::of_static(core_of(Backend::System))
 }
 
 /// mimalloc's pool.

@@ -7,16 +7,18 @@
 //! ```
 //!
 //! A limit or a proxy is an account chained to its parent's, over one allocator: a level costs a few
-//! counter updates, not another virtual call.
+//! counter updates, not another virtual call. Adaptors that see or change every request (log, track,
+//! debug, failing, hook) are sources of their own, with the pool they wrap as their upstream.
 
 use super::account::{Account, UNLIMITED};
 use super::backend::{Backend, BackendStatistics};
-use super::memory_pool::MemoryPool;
+use super::memory_pool::{MemoryPool, Notice, Padding};
 use super::reserved::Reserved;
 use super::statistics::{LeakReport, Statistics};
 use super::zero::zero_size_block;
 use crate::alignment::{Alignment, padded};
 use crate::error::{Error, ErrorKind, Result};
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
@@ -31,9 +33,10 @@ pub(super) enum Base {
 }
 
 /// What a handle points to.
-pub(super) struct PoolCore {
+pub(crate) struct PoolCore {
     pub(super) account: Account,
     base: Base,
+    padding: Padding,
     name: Cow<'static, str>,
     /// The name of the nearest pool of the chain that was given one; a backend has its own.
     given_name: Cow<'static, str>,
@@ -64,8 +67,44 @@ impl PoolCore {
         Self {
             account: Account::new(UNLIMITED),
             base: Base::Backend(backend),
+            padding: Padding::Rounded,
             name: Cow::Borrowed(backend.name()),
             given_name: Cow::Borrowed(backend.name()),
+            parent: None,
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// A pool over a program's own source, or over an adaptor of some `kind`.
+    pub(super) fn of_source(source: impl MemoryPool, kind: Option<&str>) -> Self {
+        let given_name = match source.upstream() {
+            Some(upstream) if kind.is_some() => upstream.core().given_name.clone(),
+            _ => Cow::Owned(source.backend_name().to_owned()),
+        };
+        let name = match kind {
+            Some(kind) => Cow::Owned(format!("{kind} of {given_name}")),
+            None => given_name.clone(),
+        };
+        Self::of_named_source(source, name, given_name)
+    }
+
+    /// The core of a built-in pool that is no backend's, to be kept in a static.
+    pub(crate) fn built_in(source: impl MemoryPool) -> Self {
+        Self::of_source(source, None)
+    }
+
+    /// A pool over a source, with names.
+    pub(super) fn of_named_source(
+        source: impl MemoryPool,
+        name: Cow<'static, str>,
+        given_name: Cow<'static, str>,
+    ) -> Self {
+        Self {
+            account: Account::new(UNLIMITED),
+            padding: source.padding(),
+            base: Base::Custom(Arc::new(source)),
+            name,
+            given_name,
             parent: None,
             closed: AtomicBool::new(false),
         }
@@ -94,7 +133,7 @@ impl<'a> Iterator for Chain<'a> {
 
 impl Pool {
     /// The handle of a core that lives for ever.
-    pub(super) fn of_static(core: &'static PoolCore) -> Self {
+    pub(crate) fn of_static(core: &'static PoolCore) -> Self {
         Self {
             core: NonNull::from(core).map_addr(|a| a | STATIC),
             marker: PhantomData,
@@ -114,17 +153,14 @@ impl Pool {
     /// A pool over a program's own source of memory.
     ///
     /// The pool counts, so [`MemoryPool`] implementations need not.
-    pub fn custom(source: impl MemoryPool + 'static) -> Self {
-        let source: Arc<dyn MemoryPool> = Arc::new(source);
-        let name: Cow<'static, str> = Cow::Owned(source.backend_name().to_owned());
-        Self::of_core(PoolCore {
-            account: Account::new(UNLIMITED),
-            base: Base::Custom(source),
-            given_name: name.clone(),
-            name,
-            parent: None,
-            closed: AtomicBool::new(false),
-        })
+    pub fn custom(source: impl MemoryPool) -> Self {
+        Self::of_core(PoolCore::of_source(source, None))
+    }
+
+    /// A pool over an adaptor, called `kind of` what it wraps.
+    #[cfg(feature = "hooks")]
+    pub(crate) fn adapted(source: impl MemoryPool, kind: &'static str) -> Self {
+        Self::of_core(PoolCore::of_source(source, Some(kind)))
     }
 
     /// A pool that counts into `self` too, under `limit`.
@@ -144,6 +180,7 @@ impl Pool {
         Self::of_core(PoolCore {
             account: Account::new(limit),
             base,
+            padding: self.core().padding,
             name: Cow::Owned(name),
             given_name,
             parent: Some(self.clone()),
@@ -166,6 +203,11 @@ impl Pool {
     #[inline]
     fn chain(&self) -> Chain<'_> {
         Chain(Some(self.core()))
+    }
+
+    /// This pool, what it counts into, and the pools under adaptors.
+    fn lineage(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |pool| pool.parent())
     }
 
     #[cold]
@@ -271,13 +313,49 @@ impl Pool {
                 None => Err(self.refused_by_system(size)),
             },
             Base::Custom(source) => {
-                let block = source.allocate(bytes, alignment)?;
+                let bytes = self.source_size(size);
                 if zeroed {
-                    // SAFETY: the source gave `bytes` bytes that nobody else knows.
-                    unsafe { block.write_bytes(0, bytes) };
+                    source.allocate_zeroed(bytes, alignment)
+                } else {
+                    source.allocate(bytes, alignment)
                 }
-                Ok(block)
             }
+        }
+    }
+
+    /// The size that a custom source is asked for.
+    #[inline]
+    fn source_size(&self, size: usize) -> usize {
+        match self.core().padding {
+            // A live block's size could be padded once, so it can be now.
+            Padding::Rounded => padded(size).unwrap_or(size),
+            Padding::Passed | Padding::None => size,
+        }
+    }
+
+    /// Whether blocks have room up to their size rounded to 64, and which sizes a source sees.
+    pub fn padding(&self) -> Padding {
+        self.core().padding
+    }
+
+    /// Bytes that may be written in a block of `size` bytes.
+    #[inline]
+    pub(crate) fn capacity_of(&self, size: usize) -> usize {
+        if cfg!(feature = "hooks") && self.core().padding == Padding::None {
+            size
+        } else {
+            padded(size).unwrap_or(size)
+        }
+    }
+
+    /// Tells the adaptors over this pool's memory what happened to a live block.
+    #[inline]
+    pub(crate) fn notice(&self, ptr: NonNull<u8>, size: usize, notice: Notice) {
+        if cfg!(feature = "hooks")
+            && size != 0
+            && let Base::Custom(source) = &self.core().base
+        {
+            source.notice(ptr, self.source_size(size), notice);
         }
     }
 
@@ -285,13 +363,17 @@ impl Pool {
     /// - `block` came from `allocate_block` with `size`, which is not zero, and `alignment`.
     #[inline]
     unsafe fn free_block(&self, block: NonNull<u8>, size: usize, alignment: Alignment) {
-        // A live block's size could be padded once, so it can be now.
-        let bytes = padded(size).unwrap_or(size);
         match &self.core().base {
-            // SAFETY: the caller's promise; the padded size is what was asked for.
-            Base::Backend(backend) => unsafe { backend.free(block, bytes, alignment) },
-            // SAFETY: as above.
-            Base::Custom(source) => unsafe { source.free(block, bytes, alignment) },
+            Base::Backend(backend) => {
+                // A live block's size could be padded once, so it can be now.
+                let bytes = padded(size).unwrap_or(size);
+                // SAFETY: the caller's promise; the padded size is what was asked for.
+                unsafe { backend.free(block, bytes, alignment) }
+            }
+            Base::Custom(source) => {
+                // SAFETY: the caller's promise, with the size that was asked for.
+                unsafe { source.free(block, self.source_size(size), alignment) }
+            }
         }
     }
 
@@ -352,10 +434,8 @@ impl Pool {
         let Some(new) = padded(new_size) else {
             return Err(self.refused_by_system(new_size));
         };
-        if old == new {
-            return Ok(ptr);
-        }
         match &self.core().base {
+            Base::Backend(_) if old == new => Ok(ptr),
             Base::Backend(backend) => {
                 // SAFETY: the caller's promise; padded sizes are what was asked for.
                 match unsafe { backend.reallocate(ptr, old, new, alignment) } {
@@ -363,8 +443,14 @@ impl Pool {
                     None => Err(self.refused_by_system(new_size)),
                 }
             }
-            // SAFETY: as above.
-            Base::Custom(source) => unsafe { source.reallocate(ptr, old, new, alignment) },
+            Base::Custom(source) => {
+                let (old, new) = (self.source_size(old_size), self.source_size(new_size));
+                if old == new {
+                    return Ok(ptr);
+                }
+                // SAFETY: the caller's promise, with the sizes that were asked for.
+                unsafe { source.reallocate(ptr, old, new, alignment) }
+            }
         }
     }
 
@@ -386,7 +472,8 @@ impl Pool {
 
     /// Counts a block as given back though its memory waits for somebody: it leaves the bytes
     /// allocated and every limit, and shows as parked.
-    pub(crate) fn park(&self, size: usize) {
+    pub(crate) fn park(&self, ptr: NonNull<u8>, size: usize) {
+        self.notice(ptr, size, Notice::Parked);
         self.chain().for_each(|core| {
             core.account.commit_free(size as u64);
             core.account.park(size as u64);
@@ -396,7 +483,7 @@ impl Pool {
     /// Frees a block that was [parked](Self::park).
     ///
     /// # Safety
-    /// - As [`free`](Self::free), and `park(size)` was called for the block.
+    /// - As [`free`](Self::free), and `park` was called for the block.
     pub(crate) unsafe fn free_parked(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
         if size != 0 {
             // SAFETY: the caller's promise.
@@ -503,9 +590,38 @@ impl Pool {
         &self.core().name
     }
 
-    /// The pool that this one counts into.
+    /// The pool that this one counts into: a limit's or a proxy's parent, an adaptor's upstream.
     pub fn parent(&self) -> Option<&Pool> {
-        self.core().parent.as_ref()
+        match (&self.core().parent, &self.core().base) {
+            (Some(parent), _) => Some(parent),
+            (None, Base::Custom(source)) => source.upstream(),
+            (None, Base::Backend(_)) => None,
+        }
+    }
+
+    /// The sources that every request of this pool passes, the outermost first.
+    #[cfg(feature = "hooks")]
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &dyn MemoryPool> {
+        std::iter::successors(self.source(), |source| source.upstream()?.source())
+    }
+
+    /// The source of type `T` that this pool, and none over it, is made of.
+    pub(crate) fn own_source<T: MemoryPool>(&self) -> Option<&T> {
+        match (&self.core().parent, &self.core().base) {
+            (None, Base::Custom(source)) => {
+                let source: &dyn Any = &**source;
+                source.downcast_ref()
+            }
+            _ => None,
+        }
+    }
+
+    #[cfg(feature = "hooks")]
+    fn source(&self) -> Option<&dyn MemoryPool> {
+        match &self.core().base {
+            Base::Custom(source) => Some(&**source),
+            Base::Backend(_) => None,
+        }
     }
 
     /// Whether two handles are of one pool.
@@ -519,10 +635,10 @@ impl Pool {
     }
 
     /// The name of a pool of the chain that was closed.
-    pub(super) fn closed_name(&self) -> Option<&str> {
-        self.chain()
-            .find(|core| core.closed.load(Ordering::Acquire))
-            .map(|core| &*core.name)
+    pub(crate) fn closed_name(&self) -> Option<&str> {
+        self.lineage()
+            .find(|pool| pool.is_closed())
+            .map(|pool| pool.name())
     }
 
     /// Whether [`close`](Self::close) was called.
@@ -540,7 +656,7 @@ impl Pool {
         // Nor a pool that the default counts into. The default cannot change meanwhile.
         let closes = !self.is_static()
             && super::default::with_default(|default| {
-                let closes = !default.chain().any(|core| std::ptr::eq(core, self.core()));
+                let closes = !default.lineage().any(|pool| pool.ptr_eq(self));
                 if closes {
                     self.core().closed.store(true, Ordering::Release);
                 }
@@ -627,6 +743,26 @@ impl fmt::Debug for Pool {
 unsafe impl MemoryPool for Pool {
     fn allocate(&self, size: usize, alignment: Alignment) -> Result<NonNull<u8>> {
         Self::allocate(self, size, alignment)
+    }
+
+    fn allocate_zeroed(&self, size: usize, alignment: Alignment) -> Result<NonNull<u8>> {
+        Self::allocate_zeroed(self, size, alignment)
+    }
+
+    fn padding(&self) -> Padding {
+        match self.core().padding {
+            Padding::None => Padding::None,
+            // What a backend rounds, its pool makes room for.
+            Padding::Rounded | Padding::Passed => Padding::Passed,
+        }
+    }
+
+    fn upstream(&self) -> Option<&Pool> {
+        Some(self)
+    }
+
+    fn notice(&self, ptr: NonNull<u8>, size: usize, notice: Notice) {
+        Self::notice(self, ptr, size, notice);
     }
 
     unsafe fn reallocate(

@@ -1,10 +1,40 @@
 //! The trait behind every source of memory.
 
+use super::Pool;
 use super::backend::BackendStatistics;
 use crate::alignment::Alignment;
 use crate::error::Result;
+use std::any::Any;
 use std::fmt::Debug;
 use std::ptr::NonNull;
+
+/// How a source treats the bytes between a block's size and the next multiple of 64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Padding {
+    /// The source is asked for sizes rounded up to 64, so it need not think of padding.
+    Rounded,
+    /// The source is asked for the sizes that its users ask for, and makes room for the padding:
+    /// an adaptor that passes requests on.
+    Passed,
+    /// The source is asked for the sizes that its users ask for, and makes no room beyond them: a
+    /// buffer's capacity is its size. Debug hooks, whose guards start there, and allocators that
+    /// must see exact sizes.
+    None,
+}
+
+/// What happens to a live block beside being resized and freed, for adaptors that care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// The block left every account, but its memory waits for work in flight before it is freed.
+    Parked,
+    /// From now on nobody may write the block.
+    Sealed,
+    /// The block may be written again.
+    Unsealed,
+    /// The block is about to be freed by a garbage collector because nobody disposed of it.
+    Forgotten,
+}
 
 /// A source of memory: what adaptors and a program's own allocators implement (Arrow's
 /// `MemoryPool`, RMM's `device_memory_resource`).
@@ -18,12 +48,28 @@ use std::ptr::NonNull;
 /// - `reallocate` does the same, keeps the first `min(old_size, new_size)` bytes, and leaves the old
 ///   block valid when it fails;
 /// - a block stays valid, from any thread, until `free` or a successful `reallocate`.
-pub unsafe trait MemoryPool: Send + Sync + Debug {
-    /// A new block of `size` bytes: never zero, always a multiple of 64.
+pub unsafe trait MemoryPool: Any + Send + Sync + Debug {
+    /// A new block of `size` bytes: never zero, and a multiple of 64 unless
+    /// [`padding`](Self::padding) says otherwise.
     ///
     /// # Errors
     /// [`OutOfMemory`](crate::ErrorKind::OutOfMemory) when memory cannot be had.
     fn allocate(&self, size: usize, alignment: Alignment) -> Result<NonNull<u8>>;
+
+    /// As [`allocate`](Self::allocate), with every byte zero, the padding included.
+    ///
+    /// # Errors
+    /// As [`allocate`](Self::allocate).
+    fn allocate_zeroed(&self, size: usize, alignment: Alignment) -> Result<NonNull<u8>> {
+        let block = self.allocate(size, alignment)?;
+        let bytes = match self.padding() {
+            Padding::Passed => crate::alignment::padded(size).unwrap_or(size),
+            Padding::Rounded | Padding::None => size,
+        };
+        // SAFETY: a new block of `bytes` bytes that nobody else knows.
+        unsafe { block.write_bytes(0, bytes) };
+        Ok(block)
+    }
 
     /// Changes the size of a block, moving it if need be.
     ///
@@ -47,6 +93,20 @@ pub unsafe trait MemoryPool: Send + Sync + Debug {
     /// - `ptr` came from this pool with `size` and `alignment`, is live, and nobody uses it any
     ///   more.
     unsafe fn free(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment);
+
+    /// Which sizes this source is asked for, and whether its blocks have padding. Asked once, when
+    /// a pool is made over it.
+    fn padding(&self) -> Padding {
+        Padding::Rounded
+    }
+
+    /// The pool that an adaptor's memory comes from.
+    fn upstream(&self) -> Option<&Pool> {
+        None
+    }
+
+    /// Tells what happened to a live block of this source. Adaptors pass it on.
+    fn notice(&self, _ptr: NonNull<u8>, _size: usize, _notice: Notice) {}
 
     /// The name of the allocator underneath.
     fn backend_name(&self) -> &str;

@@ -22,5 +22,6 @@ pub use default::{
     set_default_memory_pool, supported_memory_backends, system_memory_pool, total_allocated_bytes,
 };
 pub use handle::Pool;
-pub use memory_pool::MemoryPool;
+pub(crate) use handle::PoolCore;
+pub use memory_pool::{MemoryPool, Notice, Padding};
 pub use statistics::{LeakReport, Statistics};

@@ -1,0 +1,18 @@
+//! Allocator domains (PEP 445): what memory is for, and which allocator serves it.
+
+mod blocks;
+mod c_allocator;
+mod c_handle;
+#[expect(clippy::module_inception, reason = "one type a file")]
+mod domain;
+mod object_pool;
+mod slot;
+mod small;
+
+pub(crate) use blocks::{AddressHasher, AddressMap, Unhooked};
+pub use c_allocator::CAllocator;
+pub use c_handle::c_allocator_of;
+pub use domain::Domain;
+pub(crate) use domain::{allocate_control, free_control};
+pub use object_pool::object_memory_pool;
+pub(crate) use slot::Slot;

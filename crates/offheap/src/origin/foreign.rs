@@ -1,0 +1,83 @@
+//! Frames of a language above, told after the call.
+//!
+//! ```text
+//!   JavaScript ──▶ binding ──▶ pool ──▶ Origin::capture: makes this call's Foreign, empty
+//!       ▲                                   (one for all events of the call)
+//!       └── binding: take_pending() ◀── back from the call; the same JavaScript frames still stand,
+//!           so their stack is taken now, outside of every allocator, and put in
+//! ```
+//!
+//! No JavaScript runs inside of an allocator, and nothing of the runtime is retained.
+
+use std::cell::{Cell, RefCell};
+use std::sync::{Arc, OnceLock};
+
+/// What the language above says of one call.
+#[derive(Debug, Default)]
+pub struct Foreign {
+    stack: OnceLock<Arc<str>>,
+    tags: OnceLock<Arc<str>>,
+}
+
+thread_local! {
+    /// Whether a language above calls from this thread and will tell.
+    static TELLS: Cell<bool> = const { Cell::new(false) };
+    static PENDING: RefCell<Option<Arc<Foreign>>> = const { RefCell::new(None) };
+}
+
+impl Foreign {
+    /// Tells the frames of the call, one a line, the innermost first. Only the first time counts.
+    pub fn set_stack(&self, stack: Arc<str>) {
+        drop(self.stack.set(stack));
+    }
+
+    /// Tells the tags that were in force. Only the first time counts.
+    pub fn set_tags(&self, tags: Arc<str>) {
+        drop(self.tags.set(tags));
+    }
+
+    /// The frames, one a line, the innermost first.
+    pub fn stack(&self) -> Option<&Arc<str>> {
+        self.stack.get()
+    }
+
+    /// The tags.
+    pub fn tags(&self) -> Option<&Arc<str>> {
+        self.tags.get()
+    }
+}
+
+/// Says whether a binding on this thread will call [`take_pending`] after each call.
+pub fn this_thread_has_foreign_frames(tells: bool) {
+    TELLS.set(tells);
+    if !tells {
+        drop_pending();
+    }
+}
+
+/// The [`Foreign`] of the call that runs on this thread; `None` where nobody will tell.
+pub(super) fn pending() -> Option<Arc<Foreign>> {
+    if !TELLS.get() {
+        return None;
+    }
+    PENDING
+        .try_with(|pending| {
+            let mut pending = pending.try_borrow_mut().ok()?;
+            Some(Arc::clone(pending.get_or_insert_default()))
+        })
+        .ok()
+        .flatten()
+}
+
+/// What the events of the call that just ended on this thread wait for.
+pub fn take_pending() -> Option<Arc<Foreign>> {
+    PENDING
+        .try_with(|pending| pending.try_borrow_mut().ok()?.take())
+        .ok()
+        .flatten()
+}
+
+/// Ends a stretch of work that no call of the language above stands for (a finalizer, say).
+pub fn drop_pending() {
+    drop(take_pending());
+}

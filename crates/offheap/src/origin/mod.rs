@@ -1,0 +1,9 @@
+//! Where a request for memory came from: thread, native frames, and the frames of a language above.
+
+mod foreign;
+mod place;
+mod stacks;
+
+pub use foreign::{Foreign, drop_pending, take_pending, this_thread_has_foreign_frames};
+pub use place::Origin;
+pub use stacks::{Frame, StackId};
