@@ -21,6 +21,7 @@ mod adaptor;
 mod alignment;
 pub mod buffer;
 pub mod builder;
+pub mod domain;
 mod error;
 pub mod io;
 pub mod pool;
