@@ -16,8 +16,12 @@ mod default_pool;
 mod domains;
 mod environment;
 mod every_pool;
+#[cfg(feature = "hooks")]
+mod failing;
 mod io;
 mod limits;
 mod pools;
 mod python_buffers;
 mod refusing;
+#[cfg(feature = "hooks")]
+mod sweep_driver;
