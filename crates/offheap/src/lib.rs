@@ -30,7 +30,7 @@ pub mod pool;
 mod sync;
 
 #[cfg(feature = "hooks")]
-pub use adaptor::{Hook, Request};
+pub use adaptor::{Allocation, Hook, Request, Site, TrackOptions, Tracker};
 pub use alignment::{Alignment, MAX_ALIGNMENT};
 pub use buffer::{Block, Buffer, MutableBuffer, ParkedBlock, ResizableBuffer, UninitBuffer};
 pub use builder::{BitmapBuilder, BufferBuilder, TypedBufferBuilder};

@@ -2,13 +2,19 @@
 //! sources of their own that see every request on its way.
 
 #[cfg(feature = "hooks")]
+mod at_exit;
+#[cfg(feature = "hooks")]
 mod debug;
 #[cfg(feature = "hooks")]
 mod hook;
 mod limit;
 mod proxy;
+#[cfg(feature = "hooks")]
+mod track;
 
 #[cfg(feature = "hooks")]
 pub(crate) use debug::{debug_as_environment_says, environment_debug, report_misuse};
 #[cfg(feature = "hooks")]
 pub use hook::{Hook, Request};
+#[cfg(feature = "hooks")]
+pub use track::{Allocation, Site, TrackOptions, Tracker};

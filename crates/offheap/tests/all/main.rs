@@ -19,3 +19,5 @@ mod limits;
 mod pools;
 mod python_buffers;
 mod refusing;
+#[cfg(feature = "hooks")]
+mod track;
