@@ -25,3 +25,5 @@ mod python_buffers;
 mod refusing;
 #[cfg(feature = "hooks")]
 mod sweep_driver;
+#[cfg(feature = "hooks")]
+mod track;
