@@ -2,7 +2,11 @@
 
 #[cfg_attr(
     not(test),
-    expect(dead_code, reason = "the object domain is the first user")
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "the object domain is the first user"
+    )
 )]
 pub(crate) mod small;
 
