@@ -20,6 +20,16 @@ struct Magazine {
     batch: Cell<u32>,
 }
 
+impl Magazine {
+    const fn new() -> Self {
+        Self {
+            head: Cell::new(ptr::null_mut()),
+            room: AtomicU32::new(0),
+            batch: Cell::new(FIRST_BATCH),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// The thread has not used the heap yet.
@@ -55,13 +65,8 @@ unsafe impl Send for Roster {}
 
 impl Magazines {
     pub(super) const fn new() -> Self {
-        const EMPTY: Magazine = Magazine {
-            head: Cell::new(ptr::null_mut()),
-            room: AtomicU32::new(0),
-            batch: Cell::new(FIRST_BATCH),
-        };
         Self {
-            magazines: [EMPTY; CLASSES],
+            magazines: [const { Magazine::new() }; CLASSES],
             state: Cell::new(State::New),
             growing: Cell::new(false),
             next: Cell::new(ptr::null()),

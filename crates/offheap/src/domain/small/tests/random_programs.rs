@@ -76,9 +76,10 @@ proptest! {
                     release(held.swap_remove(at % held.len()), &mut ranges);
                 },
                 Step::FreeEvery { nth } => {
-                    let (go, stay) = held.into_iter().partition(|block: &Held| block.range().0 / 8192 % nth == 0);
+                    let (go, stay): (Vec<_>, Vec<_>) = held
+                        .into_iter()
+                        .partition(|block| (block.range().0 / 8192).is_multiple_of(nth));
                     held = stay;
-                    let go: Vec<Held> = go;
                     go.into_iter().for_each(|block| release(block, &mut ranges));
                 }
                 Step::Release => Mine::release_unused(),

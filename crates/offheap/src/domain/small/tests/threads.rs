@@ -152,7 +152,7 @@ fn allocators_are_replaced_while_threads_allocate() {
                     // Some are left for others.
                     std::mem::swap(&mut held, &mut exchange.lock().unwrap());
                     held.drain(..).for_each(Held::free::<Mine>);
-                    if random(&mut state) % 4 == 0 {
+                    if random(&mut state).is_multiple_of(4) {
                         Mine::release_unused();
                     }
                 }
