@@ -6,7 +6,8 @@ use std::thread;
 
 /// Prints nanoseconds for one allocation and its free, ours and mimalloc's.
 ///
-/// `cargo test --release -p offheap --lib small_object_speed -- --ignored --nocapture`
+/// `cargo test --release -p offheap --lib small_object_speed -- --ignored --nocapture`. With
+/// `SMALL_OBJECT_SPEED=2,100,64` only ours, on 2 threads, with 100 live blocks of 64 bytes.
 #[test]
 #[ignore = "prints figures"]
 fn small_object_speed() {
