@@ -68,8 +68,19 @@ impl Class {
     }
 
     /// How many blocks a page has.
+    #[inline]
     pub(super) fn blocks_per_page(self) -> u32 {
-        (PAGE_SIZE / self.size()) as u32
+        // A table, since a division would cost more than the list operations around it.
+        const BLOCKS: [u32; CLASSES] = {
+            let mut blocks = [0; CLASSES];
+            let mut index = 0;
+            while index < CLASSES {
+                blocks[index] = (PAGE_SIZE / ((index + 1) * STEP)) as u32;
+                index += 1;
+            }
+            blocks
+        };
+        BLOCKS[self.index()]
     }
 
     /// The most blocks that a thread's magazine holds.

@@ -1,6 +1,6 @@
 //! What the small-object allocator holds.
 
-/// Figures of the small-object allocator, from [`small::statistics`](super::statistics).
+/// Figures of the small-object allocator under the object domain.
 ///
 /// While no other thread is inside of the allocator all of them are exact. While others are, each
 /// class is counted at a slightly different moment, and blocks that move between a thread and the
