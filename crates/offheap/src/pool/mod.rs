@@ -17,6 +17,7 @@ mod zero;
 pub(crate) use account::UNLIMITED;
 pub(crate) use backend::Backend;
 pub use backend::BackendStatistics;
+#[cfg(feature = "hooks")]
 pub(crate) use default::replace_default_memory_pool;
 pub use default::{
     default_memory_pool, jemalloc_memory_pool, memory_pool_named, mimalloc_memory_pool,
