@@ -8,7 +8,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Blocks of the first refill; each one doubles, up to [`Class::batch`], so that a thread with
-/// three objects does not occupy two dozen blocks.
+/// three objects does not occupy dozens of blocks.
 const FIRST_BATCH: u32 = 4;
 
 /// Free blocks of one class.
