@@ -15,13 +15,14 @@
 //! ```
 //!
 //! Layers, each using only those before it: [`pool`] (with its adaptors), [`buffer`], [`builder`]
-//! and [`io`].
+//! and [`io`]. [`interop`] needs pools alone.
 
 mod adaptor;
 mod alignment;
 pub mod buffer;
 pub mod builder;
 mod error;
+pub mod interop;
 pub mod io;
 pub mod pool;
 mod sync;
@@ -30,6 +31,7 @@ pub use alignment::{Alignment, MAX_ALIGNMENT};
 pub use buffer::{Block, Buffer, MutableBuffer, ParkedBlock, ResizableBuffer, UninitBuffer};
 pub use builder::{BitmapBuilder, BufferBuilder, TypedBufferBuilder};
 pub use error::{Error, ErrorKind, Result};
+pub use interop::{AllocatorPool, GlobalAllocPool, PoolAllocator, PoolGlobalAlloc, PoolMalloc};
 pub use io::{BufferOutputStream, BufferReader, FixedSizeBufferWriter, MockOutputStream};
 pub use pool::{
     LeakReport, MemoryPool, Pool, Statistics, default_memory_pool, jemalloc_memory_pool,

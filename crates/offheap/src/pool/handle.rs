@@ -9,8 +9,11 @@
 //! A limit or a proxy is an account chained to its parent's, over one allocator: a level costs a few
 //! counter updates, not another virtual call.
 
+mod prefixed;
+
 use super::account::{Account, UNLIMITED};
 use super::backend::{Backend, BackendStatistics};
+use super::inside::Inside;
 use super::memory_pool::MemoryPool;
 use super::reserved::Reserved;
 use super::statistics::{LeakReport, Statistics};
@@ -170,6 +173,8 @@ impl Pool {
 
     #[cold]
     fn refused_by_system(&self, requested: usize) -> Error {
+        // The error needs memory itself, which an exhausted pool would not give.
+        let _inside = Inside::enter();
         let core = self.core();
         Error::allocator_refused(
             requested as u64,
@@ -180,6 +185,7 @@ impl Pool {
 
     #[cold]
     fn refused_by_limit(&self, requested: u64, refuser: &Account) -> Error {
+        let _inside = Inside::enter();
         let name = self
             .chain()
             .find(|core| std::ptr::eq(&raw const core.account, refuser))
@@ -519,7 +525,7 @@ impl Pool {
     }
 
     /// The name of a pool of the chain that was closed.
-    pub(super) fn closed_name(&self) -> Option<&str> {
+    pub(crate) fn closed_name(&self) -> Option<&str> {
         self.chain()
             .find(|core| core.closed.load(Ordering::Acquire))
             .map(|core| &*core.name)

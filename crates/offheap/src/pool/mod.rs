@@ -4,6 +4,7 @@ mod account;
 mod backend;
 mod default;
 mod handle;
+mod inside;
 #[cfg(feature = "jemalloc")]
 pub mod jemalloc;
 mod memory_pool;
@@ -17,10 +18,12 @@ mod zero;
 pub(crate) use account::UNLIMITED;
 pub use backend::BackendStatistics;
 pub(crate) use backend::{BACKENDS, Backend};
+pub(crate) use default::{backend_of_environment, backend_pool};
 pub use default::{
     default_memory_pool, jemalloc_memory_pool, memory_pool_named, mimalloc_memory_pool,
     set_default_memory_pool, supported_memory_backends, system_memory_pool, total_allocated_bytes,
 };
 pub use handle::Pool;
+pub(crate) use inside::Inside;
 pub use memory_pool::MemoryPool;
 pub use statistics::{LeakReport, Statistics};
