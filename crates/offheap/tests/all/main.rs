@@ -14,6 +14,7 @@ mod counted;
 mod default_pool;
 mod environment;
 mod every_pool;
+mod interop;
 mod io;
 mod limits;
 mod pools;
