@@ -30,7 +30,10 @@ pub mod pool;
 mod sync;
 
 #[cfg(feature = "hooks")]
-pub use adaptor::{Hook, Request};
+pub use adaptor::{
+    Corruption, CorruptionKind, DebugOptions, DetectedOn, Hook, OnError, Request,
+    set_foreign_stack_provider, set_throw_handler, setup_debug_hooks,
+};
 pub use alignment::{Alignment, MAX_ALIGNMENT};
 pub use buffer::{Block, Buffer, MutableBuffer, ParkedBlock, ResizableBuffer, UninitBuffer};
 pub use builder::{BitmapBuilder, BufferBuilder, TypedBufferBuilder};

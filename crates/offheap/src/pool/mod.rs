@@ -17,6 +17,8 @@ mod zero;
 pub(crate) use account::UNLIMITED;
 pub use backend::BackendStatistics;
 pub(crate) use backend::{BACKENDS, Backend};
+#[cfg(feature = "hooks")]
+pub(crate) use default::plain_backend_pool;
 pub(crate) use default::replace_default_memory_pool;
 pub use default::{
     default_memory_pool, jemalloc_memory_pool, memory_pool_named, mimalloc_memory_pool,
