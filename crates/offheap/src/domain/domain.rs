@@ -270,7 +270,7 @@ impl Domain {
         };
         if self == Self::Object
             && !OBJECT.was_set()
-            && let Some(size) = small::block_size(block)
+            && let Some(size) = small::block_size(block.as_ptr())
         {
             // SAFETY: the caller's promise: a live small block.
             unsafe { small::free(block, size, Alignment::MALLOC.get()) };
@@ -311,7 +311,7 @@ impl Domain {
             return None;
         }
         (self == Self::Object)
-            .then(|| small::block_size(block))
+            .then(|| small::block_size(block.as_ptr()))
             .flatten()
     }
 

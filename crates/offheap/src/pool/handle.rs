@@ -10,8 +10,11 @@
 //! counter updates, not another virtual call. Adaptors that see or change every request (log, track,
 //! debug, failing, hook) are sources of their own, with the pool they wrap as their upstream.
 
+mod prefixed;
+
 use super::account::{Account, UNLIMITED};
 use super::backend::{Backend, BackendStatistics};
+use super::inside::Inside;
 use super::memory_pool::{MemoryPool, Notice, Padding};
 use super::reserved::Reserved;
 use super::statistics::{LeakReport, Statistics};
@@ -240,6 +243,8 @@ impl Pool {
 
     #[cold]
     fn refused_by_system(&self, requested: usize) -> Error {
+        // The error needs memory itself, which an exhausted pool would not give.
+        let _inside = Inside::enter();
         let core = self.core();
         Error::allocator_refused(
             requested as u64,
@@ -250,6 +255,7 @@ impl Pool {
 
     #[cold]
     fn refused_by_limit(&self, requested: u64, refuser: &Account) -> Error {
+        let _inside = Inside::enter();
         let name = self
             .chain()
             .find(|core| std::ptr::eq(&raw const core.account, refuser))
@@ -696,6 +702,12 @@ impl Pool {
         &self.core().name
     }
 
+    /// The name that pools over this one are called after.
+    #[cfg(feature = "hooks")]
+    pub(crate) fn given_name(&self) -> &str {
+        &self.core().given_name
+    }
+
     /// The pool that this one counts into: a limit's or a proxy's parent, an adaptor's upstream.
     pub fn parent(&self) -> Option<&Pool> {
         match (&self.core().parent, &self.core().base) {
@@ -752,7 +764,8 @@ impl Pool {
         self.core().closed.load(Ordering::Acquire)
     }
 
-    /// Refuses later allocations, also of pools that count into this one, and says what is alive.
+    /// Refuses later allocations, also of pools that count into this one, and says what is alive
+    /// (see [`leak_report`](Self::leak_report)).
     /// Live buffers stay valid. Closing twice reports anew.
     ///
     /// # Errors
@@ -775,12 +788,22 @@ impl Pool {
                 "neither a backend's own pool nor one that the default pool relies on",
             ));
         }
+        Ok(self.leak_report())
+    }
+
+    /// What is alive now, as [`close`](Self::close) says, without closing. Where requests of this
+    /// pool pass a tracker, the places are listed, those of everything that goes through the
+    /// tracker: a limit over a tracked pool lists its siblings' blocks, too. Track the limit to see
+    /// its own.
+    pub fn leak_report(&self) -> LeakReport {
         let now = self.core().account.snapshot();
-        Ok(LeakReport {
-            pool: self.name().to_owned(),
-            bytes: now.bytes,
-            allocations: now.live,
-        })
+        #[cfg_attr(not(feature = "hooks"), expect(unused_mut, reason = "no trackers"))]
+        let mut report = LeakReport::new(self.name().to_owned(), now.bytes, now.live);
+        #[cfg(feature = "hooks")]
+        if let Some(tracker) = self.tracker() {
+            tracker.fill(&mut report);
+        }
+        report
     }
 }
 

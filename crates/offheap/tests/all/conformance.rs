@@ -38,7 +38,7 @@ fn check(block: NonNull<u8>, size: usize, seed: u8) {
 }
 
 /// Everything below, with the counters of this pool followed exactly: nobody else may use it.
-fn conforms(pool: &Pool) {
+pub(crate) fn conforms(pool: &Pool) {
     alignment_is_honoured_and_contents_are_kept(pool);
     zero_sizes_share_one_address(pool);
     out_of_memory_changes_nothing(pool);
@@ -304,6 +304,9 @@ enum Level {
     Proxy,
     Custom,
     Debug,
+    /// With a failure point that is never reached.
+    #[cfg(feature = "hooks")]
+    Failing,
 }
 
 fn debug(pool: &Pool) -> Pool {
@@ -316,6 +319,15 @@ fn debug(pool: &Pool) -> Pool {
     pool.proxy()
 }
 
+#[cfg(feature = "hooks")]
+fn never_failing(pool: &Pool) -> Pool {
+    pool.failing(offheap::FailingOptions {
+        after: Some(u64::MAX),
+        ..Default::default()
+    })
+    .unwrap()
+}
+
 fn levels() -> impl Strategy<Value = Vec<Level>> {
     // Enough for the suite: limits that refuse are the subject of `limits` and of the state machine.
     let level = prop_oneof![
@@ -324,6 +336,8 @@ fn levels() -> impl Strategy<Value = Vec<Level>> {
         1 => Just(Level::Custom),
         1 => Just(Level::Debug),
     ];
+    #[cfg(feature = "hooks")]
+    let level = prop_oneof![6 => level, 1 => Just(Level::Failing)];
     prop::collection::vec(level, 0..6)
 }
 
@@ -341,6 +355,8 @@ proptest! {
                 Level::Proxy => top.proxy(),
                 Level::Custom => Pool::custom(top.clone()),
                 Level::Debug => debug(top),
+                #[cfg(feature = "hooks")]
+                Level::Failing => never_failing(top),
             };
             stack.push(next);
         }

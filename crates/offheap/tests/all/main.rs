@@ -18,8 +18,15 @@ mod default_pool;
 mod domains;
 mod environment;
 mod every_pool;
+#[cfg(feature = "hooks")]
+mod failing;
+mod interop;
 mod io;
 mod limits;
 mod pools;
 mod python_buffers;
 mod refusing;
+#[cfg(feature = "hooks")]
+mod sweep_driver;
+#[cfg(feature = "hooks")]
+mod track;
