@@ -34,8 +34,9 @@ mod sync;
 
 #[cfg(feature = "hooks")]
 pub use adaptor::{
-    Allocation, Failing, FailingOptions, Hook, HookedDomains, Request, Site, TrackOptions, Tracker,
-    remove_no_memory, set_no_memory,
+    Allocation, Corruption, CorruptionKind, DebugOptions, DetectedOn, Failing, FailingOptions,
+    Hook, HookedDomains, OnError, Request, Site, TrackOptions, Tracker, remove_no_memory,
+    set_foreign_stack_provider, set_no_memory, set_throw_handler, setup_debug_hooks,
 };
 pub use alignment::{Alignment, MAX_ALIGNMENT};
 pub use buffer::{Block, Buffer, MutableBuffer, ParkedBlock, ResizableBuffer, UninitBuffer};
