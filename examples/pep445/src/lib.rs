@@ -10,10 +10,10 @@ mod tests {
     use super::{Padded, PaddedArenas};
     use offheap::domain::{ArenaAllocator, set_arena_allocator, small_object_statistics};
     use offheap::{Domain, Hook, MutableBuffer, Pool, Request, default_memory_pool};
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::ffi::{c_int, c_void};
     use std::process::Command;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     unsafe extern "C" {
         fn setup_custom_allocators() -> c_int;
@@ -101,8 +101,9 @@ mod tests {
             // SAFETY: C functions without preconditions.
             unsafe {
                 assert_eq!(setup_custom_allocators(), 0);
-                // More small blocks than the arena that may exist already has room for.
-                let blocks: Vec<_> = (0..2000).map(|_| Domain::Object.malloc(500)).collect();
+                // More than one arena has room for: debug hooks add guards, and what is over 512
+                // bytes with them comes from `mem`.
+                let blocks: Vec<_> = (0..4000).map(|_| Domain::Object.malloc(200)).collect();
                 assert!(use_case_1_live_arenas() >= 2);
                 for block in blocks {
                     Domain::Object.free(block);
@@ -182,7 +183,9 @@ mod tests {
             // SAFETY: live blocks of their domains.
             unsafe {
                 Domain::Mem.free(block);
-                small.into_iter().for_each(|block| Domain::Object.free(block));
+                small
+                    .into_iter()
+                    .for_each(|block| Domain::Object.free(block));
             }
             use_every_domain();
         });

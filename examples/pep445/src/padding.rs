@@ -81,8 +81,7 @@ unsafe impl ArenaSource for PaddedArenas {
     unsafe fn free(&self, ptr: NonNull<u8>, size: usize) {
         // SAFETY: the caller's promise: an arena of `allocate`.
         unsafe {
-            self.pool
-                .free(ptr, size + self.padding, Alignment::DEFAULT);
+            self.pool.free(ptr, size + self.padding, Alignment::DEFAULT);
         };
     }
 }
