@@ -30,7 +30,10 @@ pub mod pool;
 mod sync;
 
 #[cfg(feature = "hooks")]
-pub use adaptor::{Allocation, Hook, Request, Site, TrackOptions, Tracker};
+pub use adaptor::{
+    Allocation, Hook, LogAction, LogCall, LogEvent, LogFormat, LogReader, LogSink, Logger, Request,
+    Site, TrackOptions, Tracker, read_log,
+};
 pub use alignment::{Alignment, MAX_ALIGNMENT};
 pub use buffer::{Block, Buffer, MutableBuffer, ParkedBlock, ResizableBuffer, UninitBuffer};
 pub use builder::{BitmapBuilder, BufferBuilder, TypedBufferBuilder};

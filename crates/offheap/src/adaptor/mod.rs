@@ -8,6 +8,8 @@ mod debug;
 #[cfg(feature = "hooks")]
 mod hook;
 mod limit;
+#[cfg(feature = "hooks")]
+mod log;
 mod proxy;
 #[cfg(feature = "hooks")]
 mod track;
@@ -16,5 +18,7 @@ mod track;
 pub(crate) use debug::{debug_as_environment_says, environment_debug, report_misuse};
 #[cfg(feature = "hooks")]
 pub use hook::{Hook, Request};
+#[cfg(feature = "hooks")]
+pub use log::{LogAction, LogCall, LogEvent, LogFormat, LogReader, LogSink, Logger, read_log};
 #[cfg(feature = "hooks")]
 pub use track::{Allocation, Site, TrackOptions, Tracker};

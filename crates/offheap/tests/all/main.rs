@@ -16,6 +16,8 @@ mod environment;
 mod every_pool;
 mod io;
 mod limits;
+#[cfg(feature = "hooks")]
+mod log;
 mod pools;
 mod python_buffers;
 mod refusing;
