@@ -31,8 +31,8 @@ mod sync;
 
 #[cfg(feature = "hooks")]
 pub use adaptor::{
-    Allocation, Hook, LogAction, LogCall, LogEvent, LogFormat, LogReader, LogSink, Logger, Request,
-    Site, TrackOptions, Tracker, read_log,
+    Allocation, Counter, Hook, LogAction, LogCall, LogEvent, LogFormat, LogReader, LogSink, Logger,
+    Request, ScopeCounters, ScopedStatistics, Site, TrackOptions, Tracker, read_log,
 };
 pub use alignment::{Alignment, MAX_ALIGNMENT};
 pub use buffer::{Block, Buffer, MutableBuffer, ParkedBlock, ResizableBuffer, UninitBuffer};

@@ -12,6 +12,8 @@ mod limit;
 mod log;
 mod proxy;
 #[cfg(feature = "hooks")]
+mod scopes;
+#[cfg(feature = "hooks")]
 mod track;
 
 #[cfg(feature = "hooks")]
@@ -20,5 +22,7 @@ pub(crate) use debug::{debug_as_environment_says, environment_debug, report_misu
 pub use hook::{Hook, Request};
 #[cfg(feature = "hooks")]
 pub use log::{LogAction, LogCall, LogEvent, LogFormat, LogReader, LogSink, Logger, read_log};
+#[cfg(feature = "hooks")]
+pub use scopes::{Counter, ScopeCounters, ScopedStatistics};
 #[cfg(feature = "hooks")]
 pub use track::{Allocation, Site, TrackOptions, Tracker};

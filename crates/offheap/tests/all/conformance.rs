@@ -2,7 +2,7 @@
 //! RMM's suite).
 
 use crate::alone::alone;
-use crate::every_pool::{backends, own};
+use crate::every_pool::{self, backends, own};
 use crate::refusing::Refusing;
 use offheap::{Alignment, ErrorKind, Pool, Statistics};
 use proptest::prelude::*;
@@ -292,6 +292,14 @@ enum Level {
     Limit(u64),
     Proxy,
     Custom,
+    #[cfg(feature = "hooks")]
+    Hook,
+    #[cfg(feature = "hooks")]
+    Log,
+    #[cfg(feature = "hooks")]
+    Track,
+    #[cfg(feature = "hooks")]
+    Scopes,
 }
 
 fn levels() -> impl Strategy<Value = Vec<Level>> {
@@ -300,6 +308,11 @@ fn levels() -> impl Strategy<Value = Vec<Level>> {
         3 => (50_000_000..u64::MAX).prop_map(Level::Limit),
         2 => Just(Level::Proxy),
         1 => Just(Level::Custom),
+    ];
+    #[cfg(feature = "hooks")]
+    let level = prop_oneof![
+        1 => level,
+        1 => prop::sample::select(vec![Level::Hook, Level::Log, Level::Track, Level::Scopes]),
     ];
     prop::collection::vec(level, 0..6)
 }
@@ -317,6 +330,14 @@ proptest! {
                 Level::Limit(bytes) => top.limit(bytes),
                 Level::Proxy => top.proxy(),
                 Level::Custom => Pool::custom(top.clone()),
+                #[cfg(feature = "hooks")]
+                Level::Hook => every_pool::hooked(top),
+                #[cfg(feature = "hooks")]
+                Level::Log => every_pool::logged(top),
+                #[cfg(feature = "hooks")]
+                Level::Track => top.track(offheap::TrackOptions::default()),
+                #[cfg(feature = "hooks")]
+                Level::Scopes => top.scoped_statistics(),
             };
             stack.push(next);
         }
@@ -327,6 +348,10 @@ proptest! {
             prop_assert_eq!(pool.live_allocations(), 0);
             prop_assert!(pool.num_allocations() > 0);
             prop_assert_eq!(pool.backend_name(), base.backend_name());
+            #[cfg(feature = "hooks")]
+            if let Some(tracker) = pool.tracker() {
+                prop_assert_eq!((tracker.live().len(), tracker.untracked_frees()), (0, 0));
+            }
         }
     }
 }

@@ -22,4 +22,6 @@ mod pools;
 mod python_buffers;
 mod refusing;
 #[cfg(feature = "hooks")]
+mod scopes;
+#[cfg(feature = "hooks")]
 mod track;
