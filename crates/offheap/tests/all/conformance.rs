@@ -2,7 +2,7 @@
 //! RMM's suite).
 
 use crate::alone::alone;
-use crate::every_pool::{self, backends, own};
+use crate::every_pool::{backends, own};
 use crate::refusing::Refusing;
 use offheap::{Alignment, ErrorKind, Pool, Statistics};
 use proptest::prelude::*;
@@ -331,9 +331,9 @@ proptest! {
                 Level::Proxy => top.proxy(),
                 Level::Custom => Pool::custom(top.clone()),
                 #[cfg(feature = "hooks")]
-                Level::Hook => every_pool::hooked(top),
+                Level::Hook => crate::every_pool::hooked(top),
                 #[cfg(feature = "hooks")]
-                Level::Log => every_pool::logged(top),
+                Level::Log => crate::every_pool::logged(top),
                 #[cfg(feature = "hooks")]
                 Level::Track => top.track(offheap::TrackOptions::default()),
                 #[cfg(feature = "hooks")]
