@@ -119,6 +119,21 @@ export interface NativeTicket {
   secret: string
 }
 
+/** Has `wake` called in a turn of the event loop when events wait that no call looks after. */
+export declare function observersStart(wake: () => void): void
+
+/** Forgets the numbers of all stacks; texts live on where they are used. */
+export declare function originsForgetStacks(): void
+
+/** Keeps the text of a stack, one frame a line, the innermost first; returns its number. */
+export declare function originsStack(text: string): number
+
+/** Says where the last call came from: a stack's number (0: none) and tags (empty: none). */
+export declare function originsTell(stack: number, tags: string): void
+
+/** Says whether [`after_call`] is called after each call, and stacks are wanted. */
+export declare function originsWanted(wanted: boolean): void
+
 /**
  * Sets eight words for each backend, in the order of `supportedBackends`: bytes allocated, usable,
  * resident, retained, parked, live allocations; -1 stands for unknown. Brings V8's figure of
@@ -144,6 +159,9 @@ export declare function poolDefault(): number
 /** Lets a pool's handle go that nobody can reach any more. */
 export declare function poolDrop(pool: number): void
 
+/** How many events of that observer were dropped; -1 for none. */
+export declare function poolDroppedEvents(pool: number): number
+
 /** The pool of a ticket. */
 export declare function poolFromShared(id: number, secret: string): number
 
@@ -152,6 +170,12 @@ export declare function poolLimit(pool: number, maxBytes: number, name: string):
 
 /** A pool's name. */
 export declare function poolName(pool: number): string
+
+/**
+ * A pool over `pool` that tells an observer of the kinds of events in `kinds` (1 malloc, 2 realloc,
+ * 4 free); word 0 is its key, word 1 the observer's number.
+ */
+export declare function poolObserve(pool: number, kinds: number): number
 
 /** Prints the allocator's statistics to stderr. */
 export declare function poolPrintStats(pool: number): void
@@ -174,6 +198,12 @@ export declare function poolShare(pool: number): NativeTicket
 /** Sets the words that hold a pool's figures; -1 stands for none or unknown. */
 export declare function poolStats(pool: number): void
 
+/**
+ * Ends the observer over a pool that is nearest to it, if it is this environment's; returns its
+ * number, or 0.
+ */
+export declare function poolUnobserve(pool: number): number
+
 /** Ends a ticket; what was opened with it stays. False when there is no such ticket any more. */
 export declare function revokeShared(id: number, secret: string): boolean
 
@@ -182,6 +212,9 @@ export declare function sharedTickets(): number
 
 /** The names of this build's backends, the preferred one first. */
 export declare function supportedBackends(): Array<string>
+
+/** Takes events out of the queue: eight numbers each, as many as fit into an ArrayBuffer of doubles. */
+export declare function takeEvents(target: ArrayBuffer): number
 
 /** Bytes in live allocations from every backend. */
 export declare function totalAllocatedBytes(): number

@@ -56,6 +56,7 @@ export {
 } from './memory-pool.js'
 export { MockOutputStream } from './mock-output-stream.js'
 export { type Capabilities, capabilities } from './native.js'
+export type { AllocationEvent, AllocationObserver } from './observers.js'
 export { Pin } from './pin.js'
 export type { ReadableOptions } from './streams.js'
 export { revokeShared, type Ticket } from './ticket.js'

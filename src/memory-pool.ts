@@ -1,6 +1,7 @@
 import { inspect } from 'node:util'
 import { bufferInternals, IS_MUTABLE, IS_RESIZABLE, type MemoryBuffer } from './memory-buffer.js'
 import { native, RESIZABLE_BLOCK, words, ZERO_FILL } from './native.js'
+import { type AllocationObserver, checkObserver, endObserver, observe } from './observers.js'
 import { checkTicket, type Ticket } from './ticket.js'
 import { INTERNAL } from './token.js'
 import {
@@ -307,6 +308,38 @@ export class MemoryPool {
   proxy(options?: AccountOptions): MemoryPool {
     const id = MemoryPool.#idOf(this)
     return poolInternals.adopt(native.poolProxy(id, option(options, 'name', checkString, '')))
+  }
+
+  /**
+   * A pool over this one that tells `observer` of every request that it gets, before the caller that made it goes on;
+   * requests of other threads (and what the garbage collector frees) are told in a later turn of the event loop, in the
+   * order in which they were made. Requests of 0 bytes need no memory and are not told.
+   *
+   * An observer may do anything, also use and close this pool: what it allocates itself it is not told of. What it
+   * throws becomes an uncaught exception in the next tick, and the request stands. It is kept until the pool and all of
+   * its buffers are gone, or {@link unhook} is called; with the end of its thread it ends.
+   */
+  hook(observer: AllocationObserver): MemoryPool {
+    const id = MemoryPool.#idOf(this)
+    return poolInternals.adopt(observe(id, checkObserver(observer, 'observer')))
+  }
+
+  /**
+   * Ends the observer that this pool, or the nearest pool under it, was given by {@link hook} in this thread. The pool
+   * goes on without it.
+   *
+   * @returns false when there is none
+   */
+  unhook(): boolean {
+    return endObserver(MemoryPool.#idOf(this))
+  }
+
+  /**
+   * How many events the nearest observer of this thread was not told of, because other threads made more than 16,384
+   * of them in one turn of the event loop; `undefined` without an observer.
+   */
+  get droppedEvents(): number | undefined {
+    return known(native.poolDroppedEvents(MemoryPool.#idOf(this)))
   }
 
   /** A ticket that opens this pool in another worker. It keeps the pool alive until `revokeShared(ticket)`. */

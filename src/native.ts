@@ -101,6 +101,18 @@ export interface NativeBinding {
   builderWindow(buffer: number, capacity: number, view: ArrayBuffer | undefined, zero: boolean): ArrayBuffer
   builderFinish(buffer: number, size: number, shrinkToFit: boolean, view: ArrayBuffer | undefined): void
 
+  /** What there is to do after a call: {@link AFTER_WANTS_ORIGIN} and its like. */
+  afterCall(): number
+  takeEvents(target: ArrayBuffer): number
+  observersStart(wake: () => void): void
+  poolObserve(pool: number, kinds: number): number
+  poolUnobserve(pool: number): number
+  poolDroppedEvents(pool: number): number
+  originsWanted(wanted: boolean): void
+  originsStack(text: string): number
+  originsForgetStacks(): void
+  originsTell(stack: number, tags: string): void
+
   jemallocSetDecayMs(ms: number): void
   jemallocStat(name: string): number
   jemallocPeakReset(): void
@@ -112,6 +124,15 @@ export interface NativeBinding {
 export const ZERO_FILL = 1
 export const RESIZABLE_BLOCK = 2
 export const IMMUTABLE_BLOCK = 4
+
+/** Bits of what `afterCall` answers. */
+export const AFTER_WANTS_ORIGIN = 1
+export const AFTER_HAS_EVENTS = 2
+
+/** The word that is not 0 while a native call runs that is followed by `afterCall`. */
+export const IN_CALL_WORD = 30
+/** The words that native calls leave results in: those below. */
+export const RESULT_WORDS = 30
 
 /** Bits of the options word of `configure`. */
 const SAFE_DISPOSE = 1
@@ -148,8 +169,14 @@ const WORDS: unique symbol = Symbol.for('offheap.words')
 // A copy, so that the functions are in-object properties: the exports object of an addon is a dictionary.
 const loaded = require('../index.js') as NativeBinding & { [WORDS]?: Float64Array<ArrayBuffer> }
 
-/** The native functions. */
+/** The native functions. While something must happen after each call, `instrument.ts` puts others in their place. */
 export const native: Readonly<NativeBinding> = { ...loaded }
+
+/** What all copies of this layer over one addon must have in common, by name. */
+export function shared<Value extends object>(name: string, make: () => Value): Value {
+  const carrier = loaded as unknown as Record<symbol, Value | undefined>
+  return (carrier[Symbol.for(`offheap.${name}`)] ??= make())
+}
 
 /**
  * Where native functions leave second results. Read them before any other call. An addon has one block of words for each

@@ -5,5 +5,5 @@ mod place;
 mod stacks;
 
 pub use foreign::{Foreign, drop_pending, take_pending, this_thread_has_foreign_frames};
-pub use place::Origin;
+pub use place::{Origin, thread_number};
 pub use stacks::{Frame, StackId};

@@ -26,7 +26,8 @@ thread_local! {
     static CAPTURING: Cell<bool> = const { Cell::new(false) };
 }
 
-fn thread_number() -> u64 {
+/// The calling thread's number: see [`Origin::thread`].
+pub fn thread_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     if THREAD.get() == 0 {
         THREAD.set(NEXT.fetch_add(1, Ordering::Relaxed));
