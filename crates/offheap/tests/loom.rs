@@ -1,11 +1,11 @@
 //! Every interleaving, up to a bound of preemptions, of the small concurrent parts: the accounts
-//! behind limits, and the counts of a block's references.
+//! behind limits, the counts of a block's references, and the swap of a domain's allocator.
 //!
 //! The files are the crate's own, compiled against loom's atomics and locks by the `sync` below.
 
 mod sync {
-    pub(crate) use loom::sync::Mutex;
-    pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+    pub(crate) use loom::sync::{Mutex, RwLock};
 
     /// loom's types cannot be made in a constant.
     macro_rules! const_fn {
@@ -22,12 +22,16 @@ mod account;
 #[allow(dead_code, reason = "the models use a part of it")]
 #[path = "../src/buffer/counts.rs"]
 mod counts;
+#[allow(dead_code, reason = "the models use a part of it")]
+#[path = "../src/domain/slot.rs"]
+mod slot;
 
 use account::{Account, UNLIMITED};
 use counts::{Counts, Released};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
+use slot::Slot;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Explores all interleavings with at most `preemptions` of them forced.
@@ -442,4 +446,162 @@ fn who_is_alone_may_write() {
             read_and_release,
         ],
     );
+}
+
+/// A domain as `domain.rs` uses its slot: the allocator that is there at first keeps no table, others'
+/// blocks are listed.
+struct Domain {
+    slot: Slot<Arc<Allocator>>,
+    initial: Allocator,
+    listed: loom::sync::Mutex<Vec<(usize, Arc<Allocator>)>>,
+}
+
+/// An allocator that knows its own blocks.
+struct Allocator {
+    live: loom::sync::Mutex<Vec<usize>>,
+}
+
+impl Allocator {
+    fn new() -> Self {
+        Self {
+            live: loom::sync::Mutex::new(Vec::new()),
+        }
+    }
+
+    fn make(&self, block: usize) {
+        self.live.lock().unwrap().push(block);
+    }
+
+    fn take_back(&self, block: usize) {
+        let mut live = self.live.lock().unwrap();
+        let at = live.iter().position(|own| *own == block);
+        live.remove(at.expect("a block goes back to the allocator that made it"));
+    }
+}
+
+impl Domain {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            slot: Slot::new(),
+            initial: Allocator::new(),
+            listed: loom::sync::Mutex::new(Vec::new()),
+        })
+    }
+
+    /// As `Domain::make`.
+    fn make(&self, block: usize) {
+        match self.slot.get() {
+            None => self.initial.make(block),
+            Some(allocator) => {
+                allocator.make(block);
+                self.listed.lock().unwrap().push((block, allocator));
+            }
+        }
+    }
+
+    /// As `Domain::free`.
+    fn free(&self, block: usize) {
+        if !self.slot.was_set() {
+            return self.initial.take_back(block);
+        }
+        let mut listed = self.listed.lock().unwrap();
+        let at = listed.iter().position(|(own, _)| *own == block);
+        let entry = at.map(|at| listed.remove(at));
+        drop(listed);
+        match entry {
+            Some((_, allocator)) => allocator.take_back(block),
+            None => self.initial.take_back(block),
+        }
+    }
+
+    fn set(&self, allocator: Option<&Arc<Allocator>>) {
+        let old = self.slot.change(|_| Ok::<_, ()>(allocator.cloned()));
+        drop(old);
+    }
+}
+
+/// Threads allocate and free, also each other's blocks, while the allocator is replaced and put
+/// back.
+#[test]
+fn blocks_go_back_to_their_maker_while_the_allocator_is_swapped() {
+    model(3, || {
+        let domain = Domain::new();
+        let hook = Arc::new(Allocator::new());
+        domain.make(1);
+        let (theirs, swapped) = (Arc::clone(&domain), Arc::clone(&domain));
+        let allocates = spawn(move || {
+            theirs.make(2);
+            theirs.free(1);
+        });
+        let swapper = {
+            let hook = Arc::clone(&hook);
+            spawn(move || swapped.set(Some(&hook)))
+        };
+        allocates.join().unwrap();
+        domain.free(2);
+        swapper.join().unwrap();
+        domain.make(3);
+        domain.set(None);
+        domain.free(3);
+        assert!(domain.initial.live.lock().unwrap().is_empty());
+        assert!(hook.live.lock().unwrap().is_empty());
+    });
+}
+
+/// Two that wrap what is there at the same time both stay: PEP 445's get and set could lose one.
+#[test]
+fn two_wraps_at_once_are_both_kept() {
+    model(3, || {
+        let slot = Arc::new(Slot::<u32>::new());
+        let other = Arc::clone(&slot);
+        // As `Domain::wrap`: what was wrapped must still be there.
+        let wrap = |slot: &Slot<u32>, digit| {
+            loop {
+                let before = slot.get();
+                let new = before.unwrap_or(0) * 10 + digit;
+                let set = slot.change(|now| match now.copied() == before {
+                    true => Ok(Some(new)),
+                    false => Err(()),
+                });
+                if set.is_ok() {
+                    break;
+                }
+            }
+        };
+        let thread = spawn(move || wrap(&other, 1));
+        wrap(&slot, 2);
+        thread.join().unwrap();
+        assert!(matches!(slot.get(), Some(12 | 21)));
+        assert!(slot.was_set());
+    });
+}
+
+/// A value that uses the slot when it is dropped, and one that replaces itself while it is used.
+#[test]
+fn values_may_use_their_own_slot() {
+    #[derive(Clone)]
+    struct Uses(Arc<Slot<Option<Uses>>>);
+    impl Drop for Uses {
+        fn drop(&mut self) {
+            self.0.with(|_| ());
+        }
+    }
+    model(2, || {
+        let slot = Arc::new(Slot::new());
+        let set = |slot: &Arc<Slot<_>>| {
+            let value = Some(Uses(Arc::clone(slot)));
+            slot.change(|_| Ok::<_, ()>(Some(value)))
+        };
+        drop(set(&slot));
+        let other = Arc::clone(&slot);
+        let thread = spawn(move || {
+            let used = other.get();
+            drop(set(&other));
+            drop(used);
+        });
+        drop(set(&slot));
+        thread.join().unwrap();
+        drop(slot.change(|_| Ok::<_, ()>(None)));
+        assert!(slot.get().is_none());
+    });
 }

@@ -38,6 +38,28 @@ pub fn c_allocator_of(pool: &Pool) -> CAllocator {
     }
 }
 
+/// A pool over a C allocator; what [`c_allocator_of`] gave is the pool that it was given for, so a
+/// struct that was kept restores what it came from.
+///
+/// # Safety
+/// - As [`CAllocator::into_pool`].
+pub unsafe fn pool_of_c_allocator(allocator: CAllocator) -> Pool {
+    if std::ptr::fn_addr_eq(
+        allocator.malloc,
+        pool_malloc as unsafe extern "C" fn(_, _) -> _,
+    ) {
+        let pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = pools
+            .iter()
+            .find(|pool| ptr::from_ref::<Pool>(pool).addr() == allocator.ctx.addr());
+        if let Some(pool) = own {
+            return Pool::clone(pool);
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { allocator.into_pool() }
+}
+
 /// # Safety
 /// - `ctx` is one of [`c_allocator_of`].
 unsafe fn pool_of(ctx: *mut c_void) -> &'static Pool {

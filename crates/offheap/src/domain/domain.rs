@@ -7,7 +7,9 @@ use super::slot::Slot;
 use super::small;
 use crate::alignment::Alignment;
 use crate::error::{Error, Result};
-use crate::pool::{Pool, default_memory_pool, set_default_memory_pool, system_memory_pool};
+#[cfg(feature = "hooks")]
+use crate::pool::replace_default_memory_pool;
+use crate::pool::{Pool, default_memory_pool, system_memory_pool};
 use std::fmt;
 use std::ptr::{self, NonNull};
 
@@ -95,23 +97,34 @@ impl Domain {
     #[cfg(feature = "hooks")]
     pub fn set_allocator(self, pool: &Pool) -> Result<()> {
         let pool = crate::adaptor::debug_as_environment_says(pool, self);
-        self.replace(&pool)
+        self.replace(&pool, None).map(drop)
     }
 
+    /// Puts a pool over the domain's allocator, whatever it is by then: between PEP 445's get and
+    /// set, another thread's hook could be lost. `over` may be asked more than once. Returns what it
+    /// made.
+    ///
+    /// # Errors
+    /// As [`set_allocator`](Self::set_allocator).
     #[cfg(feature = "hooks")]
-    pub(crate) fn replace(self, pool: &Pool) -> Result<()> {
-        let (slot, initial) = match self {
-            Self::Mem => return set_default_memory_pool(pool),
-            Self::Raw => (&RAW, system_memory_pool()),
-            Self::Object => (&OBJECT, object_memory_pool()),
-        };
-        let old = slot.change(|_| match pool.closed_name() {
-            Some(name) => Err(Error::closed(format!("pool '{name}'"))),
-            None => Ok((!pool.ptr_eq(&initial)).then(|| pool.clone())),
-        })?;
-        // A pool's own destructor may allocate: not under the lock.
-        drop(old);
-        Ok(())
+    pub fn wrap(self, over: impl Fn(&Pool) -> Pool) -> Result<Pool> {
+        loop {
+            let before = self.allocator();
+            let new = over(&before);
+            if self.replace(&new, Some(&before))? {
+                return Ok(new);
+            }
+        }
+    }
+
+    /// Sets the allocator, unless it is another one than `expected`; says whether it was set.
+    #[cfg(feature = "hooks")]
+    pub(crate) fn replace(self, pool: &Pool, expected: Option<&Pool>) -> Result<bool> {
+        match self {
+            Self::Raw => RAW.replace(pool, &system_memory_pool(), expected),
+            Self::Mem => replace_default_memory_pool(pool, expected),
+            Self::Object => OBJECT.replace(pool, &object_memory_pool(), expected),
+        }
     }
 
     /// A new block of `size` bytes; null when memory cannot be had. Zero bytes are a block, too.
@@ -311,6 +324,35 @@ impl Domain {
         crate::adaptor::report_misuse(&report);
         #[cfg(not(feature = "hooks"))]
         eprintln!("offheap: {report}");
+    }
+}
+
+impl Slot<Pool> {
+    /// Puts `pool` in the slot (`initial` empties it), unless what is there is not `expected`; says
+    /// whether it did.
+    ///
+    /// # Errors
+    /// [`Closed`](crate::ErrorKind::Closed) for a pool that was closed.
+    pub(crate) fn replace(
+        &self,
+        pool: &Pool,
+        initial: &Pool,
+        expected: Option<&Pool>,
+    ) -> Result<bool> {
+        let mut is_expected = true;
+        let old = self.change(|now| {
+            if let Some(name) = pool.closed_name() {
+                return Err(Error::closed(format!("pool '{name}'")));
+            }
+            is_expected = expected.is_none_or(|e| now.unwrap_or(initial).ptr_eq(e));
+            if !is_expected {
+                return Ok(now.cloned());
+            }
+            Ok((!pool.ptr_eq(initial)).then(|| pool.clone()))
+        })?;
+        // A pool's own destructor may allocate: not under the lock.
+        drop(old);
+        Ok(is_expected)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::backend::{BACKENDS, Backend, SUPPORTED};
 use super::handle::{Pool, PoolCore};
 use crate::domain::Slot;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use std::sync::LazyLock;
 
 static SYSTEM: PoolCore = PoolCore::of_backend(Backend::System);
@@ -103,14 +103,13 @@ pub(super) fn with_default<T>(body: impl FnOnce(&Pool) -> T) -> T {
 /// # Errors
 /// [`Closed`](crate::ErrorKind::Closed) for a pool that was closed, or counts into one that was.
 pub fn set_default_memory_pool(pool: &Pool) -> Result<()> {
-    let initial = Pool::of_static(*INITIAL);
-    let old = REPLACED.change(|_| match pool.closed_name() {
-        Some(name) => Err(Error::closed(format!("pool '{name}'"))),
-        None => Ok((!pool.ptr_eq(&initial)).then(|| pool.clone())),
-    })?;
-    // A custom pool's own destructor may allocate: not under the lock.
-    drop(old);
-    Ok(())
+    replace_default_memory_pool(pool, None).map(drop)
+}
+
+/// As [`set_default_memory_pool`], unless the default is another pool than `expected`; says whether
+/// it was set.
+pub(crate) fn replace_default_memory_pool(pool: &Pool, expected: Option<&Pool>) -> Result<bool> {
+    REPLACED.replace(pool, &Pool::of_static(*INITIAL), expected)
 }
 
 /// The C library's pool.

@@ -12,6 +12,8 @@ mod builders;
 mod conformance;
 mod counted;
 mod default_pool;
+#[cfg(feature = "hooks")]
+mod domains;
 mod environment;
 mod every_pool;
 mod io;
