@@ -27,10 +27,14 @@ pub mod io;
 #[cfg(feature = "hooks")]
 pub mod origin;
 pub mod pool;
+#[cfg(feature = "hooks")]
+pub mod sweep;
 mod sync;
 
 #[cfg(feature = "hooks")]
-pub use adaptor::{Hook, Request};
+pub use adaptor::{
+    Failing, FailingOptions, Hook, HookedDomains, Request, remove_no_memory, set_no_memory,
+};
 pub use alignment::{Alignment, MAX_ALIGNMENT};
 pub use buffer::{Block, Buffer, MutableBuffer, ParkedBlock, ResizableBuffer, UninitBuffer};
 pub use builder::{BitmapBuilder, BufferBuilder, TypedBufferBuilder};
@@ -42,3 +46,5 @@ pub use pool::{
     jemalloc_memory_pool, mimalloc_memory_pool, set_default_memory_pool, supported_memory_backends,
     system_memory_pool, total_allocated_bytes,
 };
+#[cfg(feature = "hooks")]
+pub use sweep::{SweepOptions, SweepReport, sweep_out_of_memory};

@@ -4,11 +4,23 @@
 #[cfg(feature = "hooks")]
 mod debug;
 #[cfg(feature = "hooks")]
+mod failing;
+#[cfg(feature = "hooks")]
 mod hook;
+#[cfg(feature = "hooks")]
+mod hooked_domains;
 mod limit;
+#[cfg(feature = "hooks")]
+mod no_memory;
 mod proxy;
 
 #[cfg(feature = "hooks")]
 pub(crate) use debug::{debug_as_environment_says, environment_debug, report_misuse};
 #[cfg(feature = "hooks")]
+pub use failing::{Failing, FailingOptions};
+#[cfg(feature = "hooks")]
 pub use hook::{Hook, Request};
+#[cfg(feature = "hooks")]
+pub use hooked_domains::HookedDomains;
+#[cfg(feature = "hooks")]
+pub use no_memory::{remove_no_memory, set_no_memory};

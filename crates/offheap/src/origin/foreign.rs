@@ -23,6 +23,7 @@ thread_local! {
     /// Whether a language above calls from this thread and will tell.
     static TELLS: Cell<bool> = const { Cell::new(false) };
     static PENDING: RefCell<Option<Arc<Foreign>>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
 }
 
 impl Foreign {
@@ -80,4 +81,23 @@ pub fn take_pending() -> Option<Arc<Foreign>> {
 /// Ends a stretch of work that no call of the language above stands for (a finalizer, say).
 pub fn drop_pending() {
     drop(take_pending());
+}
+
+/// Tells this thread's frames of the language above beforehand, one a line: for hooks that decide by
+/// the stack, which cannot wait until the call is back ([`Failing`](crate::Failing)). `None` ends it.
+pub fn set_current_foreign(stack: Option<Arc<str>>) {
+    let old = CURRENT.try_with(|current| match current.try_borrow_mut() {
+        Ok(mut current) => std::mem::replace(&mut *current, stack),
+        Err(_) => None,
+    });
+    // Freed outside of the borrow: an allocator may ask for it.
+    drop(old);
+}
+
+/// What [`set_current_foreign`] told.
+pub fn current_foreign() -> Option<Arc<str>> {
+    CURRENT
+        .try_with(|current| current.try_borrow().ok()?.clone())
+        .ok()
+        .flatten()
 }

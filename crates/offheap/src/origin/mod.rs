@@ -4,6 +4,9 @@ mod foreign;
 mod place;
 mod stacks;
 
-pub use foreign::{Foreign, drop_pending, take_pending, this_thread_has_foreign_frames};
+pub use foreign::{
+    Foreign, current_foreign, drop_pending, set_current_foreign, take_pending,
+    this_thread_has_foreign_frames,
+};
 pub use place::{Origin, thread_number};
 pub use stacks::{Frame, StackId};

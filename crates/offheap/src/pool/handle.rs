@@ -590,6 +590,12 @@ impl Pool {
         &self.core().name
     }
 
+    /// The name that pools over this one are called after.
+    #[cfg(feature = "hooks")]
+    pub(crate) fn given_name(&self) -> &str {
+        &self.core().given_name
+    }
+
     /// The pool that this one counts into: a limit's or a proxy's parent, an adaptor's upstream.
     pub fn parent(&self) -> Option<&Pool> {
         match (&self.core().parent, &self.core().base) {

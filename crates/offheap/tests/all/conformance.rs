@@ -292,6 +292,18 @@ enum Level {
     Limit(u64),
     Proxy,
     Custom,
+    /// With a failure point that is never reached.
+    #[cfg(feature = "hooks")]
+    Failing,
+}
+
+#[cfg(feature = "hooks")]
+fn never_failing(pool: &Pool) -> Pool {
+    pool.failing(offheap::FailingOptions {
+        after: Some(u64::MAX),
+        ..Default::default()
+    })
+    .unwrap()
 }
 
 fn levels() -> impl Strategy<Value = Vec<Level>> {
@@ -301,6 +313,8 @@ fn levels() -> impl Strategy<Value = Vec<Level>> {
         2 => Just(Level::Proxy),
         1 => Just(Level::Custom),
     ];
+    #[cfg(feature = "hooks")]
+    let level = prop_oneof![6 => level, 1 => Just(Level::Failing)];
     prop::collection::vec(level, 0..6)
 }
 
@@ -317,6 +331,8 @@ proptest! {
                 Level::Limit(bytes) => top.limit(bytes),
                 Level::Proxy => top.proxy(),
                 Level::Custom => Pool::custom(top.clone()),
+                #[cfg(feature = "hooks")]
+                Level::Failing => never_failing(top),
             };
             stack.push(next);
         }

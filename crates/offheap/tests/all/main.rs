@@ -16,6 +16,8 @@ mod default_pool;
 mod domains;
 mod environment;
 mod every_pool;
+#[cfg(feature = "hooks")]
+mod failing;
 mod io;
 mod limits;
 mod pools;
