@@ -3,6 +3,7 @@
 use crate::arguments::array_buffer;
 use crate::errors::disposed;
 use crate::events::Events;
+use crate::failures::Failures;
 use crate::gate::{Gate, event_loop, options};
 use crate::handle::Handle;
 use crate::instrument::Instrument;
@@ -44,6 +45,7 @@ pub(crate) struct Environment {
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) events: Arc<Events>,
     pub(crate) instrument: Instrument,
+    pub(crate) failures: Failures,
     external: Cell<i64>,
     /// Whether parked views are [watched](crate::slot::Slot::watch). Node: Bun and Deno keep the
     /// bytes of a buffer that their own work uses, and Deno's finalizers run on any thread.
@@ -215,6 +217,7 @@ unsafe extern "C" fn on_end(data: *mut c_void) {
     // From now on nobody is told of anything.
     state.events.close();
     origin::this_thread_has_foreign_frames(false);
+    state.failures.end();
     parking::clear(env, &state.parking);
     // Views that are still attached keep their blocks through their slots.
     let handles = std::mem::take(&mut *state.handles.borrow_mut());
@@ -336,6 +339,7 @@ fn start(env: Env, words: Unknown<'_>, make_error: Unknown<'_>, options: u32) ->
         waiting: Waiting::of(&events),
         events,
         instrument: Instrument::default(),
+        failures: Failures::default(),
         external: Cell::new(0),
         watches_moves: options & (options::BUN | options::OTHER) == 0,
         external_buffers,

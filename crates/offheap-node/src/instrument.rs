@@ -107,3 +107,13 @@ pub fn take_events(env: Env, target: Unknown<'_>) -> napi::Result<u32> {
         unsafe { std::slice::from_raw_parts_mut(data.cast::<f64>(), length / size_of::<f64>()) };
     Ok(u32::try_from(state.events.take(target)).unwrap_or(u32::MAX))
 }
+
+/// Says before a call where it comes from, for hooks that decide by it; 0: nowhere any more.
+#[napi(catch_unwind)]
+pub fn origins_before(env: Env, stack: u32) -> napi::Result<()> {
+    let state = Environment::of(env)?;
+    let index = (stack as usize).wrapping_sub(1);
+    let text = state.instrument.stacks.borrow().get(index).cloned();
+    origin::set_current_foreign(text);
+    Ok(())
+}

@@ -28,9 +28,11 @@
 mod arguments;
 mod buffers;
 mod builders;
+mod domains;
 mod environment;
 mod errors;
 mod events;
+mod failures;
 mod gate;
 mod handle;
 mod hot;

@@ -112,23 +112,27 @@ pub fn observers_start(env: Env, wake: Unknown<'_>) -> napi::Result<()> {
     Environment::of(env)?.events.wake.start(env, wake)
 }
 
+/// A pool over `pool` that tells the observer with this number.
+pub(crate) fn observed(state: &Environment, pool: &Pool, number: u32, kinds: u32) -> Pool {
+    pool.hook(Arc::new(JsObserver {
+        events: Arc::clone(&state.events),
+        number,
+        kinds,
+        is_attached: AtomicBool::new(true),
+        dropped: Dropped::default(),
+    }))
+}
+
 /// A pool over `pool` that tells an observer of the kinds of events in `kinds` (1 malloc, 2 realloc,
 /// 4 free); word 0 is its key, word 1 the observer's number.
 #[napi(catch_unwind)]
 pub fn pool_observe(env: Env, pool: f64, kinds: u32) -> napi::Result<f64> {
     let state = Environment::of(env)?;
     let made = || {
-        let pool = state.pool(pool)?;
         let number = state.events.next_observer();
-        let observed = pool.hook(Arc::new(JsObserver {
-            events: Arc::clone(&state.events),
-            number,
-            kinds,
-            is_attached: AtomicBool::new(true),
-            dropped: Dropped::default(),
-        }));
+        let id = adopt(state, observed(state, &state.pool(pool)?, number, kinds))?;
         state.set_number(1, f64::from(number));
-        adopt(state, observed)
+        Ok(id)
     };
     made().or_throw(env)
 }
