@@ -237,7 +237,7 @@ impl Domain {
             self.report_stray("realloc", block);
             return ptr::null_mut();
         }
-        let Some(room) = small::block_size(block) else {
+        let Some(room) = small::block_size(block.as_ptr()) else {
             // SAFETY: the caller's promise: larger than small ones, the block is of the `mem` domain.
             return unsafe { Self::Mem.realloc(block.as_ptr(), new_size) };
         };
@@ -269,7 +269,7 @@ impl Domain {
         };
         if self == Self::Object
             && !OBJECT.was_set()
-            && let Some(size) = small::block_size(block)
+            && let Some(size) = small::block_size(block.as_ptr())
         {
             // SAFETY: the caller's promise: a live small block.
             unsafe { small::free(block, size, Alignment::MALLOC.get()) };
@@ -286,7 +286,7 @@ impl Domain {
             // SAFETY: the caller's promise; the entry says how the block was made.
             unsafe { entry.pool.free(block, entry.size, entry.alignment) };
         } else if self == Self::Object {
-            match small::block_size(block) {
+            match small::block_size(block.as_ptr()) {
                 // SAFETY: the caller's promise: a live small block.
                 Some(size) => unsafe { small::free(block, size, Alignment::MALLOC.get()) },
                 // SAFETY: the caller's promise: a larger one of `mem`.
@@ -302,7 +302,7 @@ impl Domain {
     pub fn block_size(self, ptr: *mut u8) -> Option<usize> {
         let block = NonNull::new(ptr)?;
         BLOCKS.size(self as usize, block).or_else(|| match self {
-            Self::Object => small::block_size(block).or_else(|| Self::Mem.block_size(ptr)),
+            Self::Object => small::block_size(block.as_ptr()).or_else(|| Self::Mem.block_size(ptr)),
             _ => None,
         })
     }

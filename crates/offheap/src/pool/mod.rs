@@ -15,8 +15,8 @@ mod system;
 mod zero;
 
 pub(crate) use account::UNLIMITED;
+pub(crate) use backend::Backend;
 pub use backend::BackendStatistics;
-pub(crate) use backend::{BACKENDS, Backend};
 pub(crate) use default::replace_default_memory_pool;
 pub use default::{
     default_memory_pool, jemalloc_memory_pool, memory_pool_named, mimalloc_memory_pool,
