@@ -204,16 +204,13 @@ pub struct NativeSweepReport {
 
 /// Starts the environment's sweep over a pool and domains; returns the pool for the code under test.
 #[napi(catch_unwind)]
-pub fn sweep_start(
-    env: Env,
-    pool: f64,
-    domains: Vec<String>,
-    max_runs: f64,
-) -> napi::Result<f64> {
+pub fn sweep_start(env: Env, pool: f64, domains: Vec<String>, max_runs: f64) -> napi::Result<f64> {
     let state = Environment::of(env)?;
     let started = || {
         if state.failures.sweep.borrow().is_some() {
-            return Err(Error::busy("a sweep is under way in this thread".to_owned()));
+            return Err(Error::busy(
+                "a sweep is under way in this thread".to_owned(),
+            ));
         }
         let domains = domains
             .iter()

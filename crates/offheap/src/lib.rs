@@ -33,7 +33,8 @@ mod sync;
 
 #[cfg(feature = "hooks")]
 pub use adaptor::{
-    Failing, FailingOptions, Hook, HookedDomains, Request, remove_no_memory, set_no_memory,
+    Allocation, Failing, FailingOptions, Hook, HookedDomains, Request, Site, TrackOptions, Tracker,
+    remove_no_memory, set_no_memory,
 };
 pub use alignment::{Alignment, MAX_ALIGNMENT};
 pub use buffer::{Block, Buffer, MutableBuffer, ParkedBlock, ResizableBuffer, UninitBuffer};

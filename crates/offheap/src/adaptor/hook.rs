@@ -127,6 +127,12 @@ fn is_running(hook: *const ()) -> bool {
     false
 }
 
+/// An address on the stack between the innermost hook that runs on this thread and the request that
+/// it sees; 0 when none runs. Frames below are ours.
+pub(super) fn running_mark() -> usize {
+    RUNNING.get().map_or(0, |running| running.addr().get())
+}
+
 /// Unlinks the innermost entry, also when the hook panics.
 struct Unlink(Option<NonNull<Running>>);
 

@@ -2,6 +2,8 @@
 //! sources of their own that see every request on its way.
 
 #[cfg(feature = "hooks")]
+mod at_exit;
+#[cfg(feature = "hooks")]
 mod debug;
 #[cfg(feature = "hooks")]
 mod failing;
@@ -13,6 +15,8 @@ mod limit;
 #[cfg(feature = "hooks")]
 mod no_memory;
 mod proxy;
+#[cfg(feature = "hooks")]
+mod track;
 
 #[cfg(feature = "hooks")]
 pub(crate) use debug::{debug_as_environment_says, environment_debug, report_misuse};
@@ -24,3 +28,5 @@ pub use hook::{Hook, Request};
 pub use hooked_domains::HookedDomains;
 #[cfg(feature = "hooks")]
 pub use no_memory::{remove_no_memory, set_no_memory};
+#[cfg(feature = "hooks")]
+pub use track::{Allocation, Site, TrackOptions, Tracker};

@@ -652,7 +652,8 @@ impl Pool {
         self.core().closed.load(Ordering::Acquire)
     }
 
-    /// Refuses later allocations, also of pools that count into this one, and says what is alive.
+    /// Refuses later allocations, also of pools that count into this one, and says what is alive
+    /// (see [`leak_report`](Self::leak_report)).
     /// Live buffers stay valid. Closing twice reports anew.
     ///
     /// # Errors
@@ -675,12 +676,22 @@ impl Pool {
                 "neither a backend's own pool nor one that the default pool relies on",
             ));
         }
+        Ok(self.leak_report())
+    }
+
+    /// What is alive now, as [`close`](Self::close) says, without closing. Where requests of this
+    /// pool pass a tracker, the places are listed, those of everything that goes through the
+    /// tracker: a limit over a tracked pool lists its siblings' blocks, too. Track the limit to see
+    /// its own.
+    pub fn leak_report(&self) -> LeakReport {
         let now = self.core().account.snapshot();
-        Ok(LeakReport {
-            pool: self.name().to_owned(),
-            bytes: now.bytes,
-            allocations: now.live,
-        })
+        #[cfg_attr(not(feature = "hooks"), expect(unused_mut, reason = "no trackers"))]
+        let mut report = LeakReport::new(self.name().to_owned(), now.bytes, now.live);
+        #[cfg(feature = "hooks")]
+        if let Some(tracker) = self.tracker() {
+            tracker.fill(&mut report);
+        }
+        report
     }
 }
 

@@ -23,3 +23,5 @@ mod limits;
 mod pools;
 mod python_buffers;
 mod refusing;
+#[cfg(feature = "hooks")]
+mod track;
