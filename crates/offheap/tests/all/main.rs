@@ -24,4 +24,6 @@ mod pools;
 mod python_buffers;
 mod refusing;
 #[cfg(feature = "hooks")]
+mod sweep_driver;
+#[cfg(feature = "hooks")]
 mod track;
