@@ -25,10 +25,15 @@ const NEVER_WRAPPED: ReadonlySet<keyof NativeBinding> = new Set<keyof NativeBind
   'afterCall',
   'takeEvents',
   'observersStart',
+  // Their observer is not known yet when they return.
+  'poolObserve',
+  'domainObserve',
+  'arenasObserve',
   'originsWanted',
   'originsStack',
   'originsForgetStacks',
   'originsTell',
+  'originsBefore',
 ])
 
 const functions = native as unknown as Functions
@@ -39,6 +44,9 @@ let wrapped: Functions | undefined
 let needs = 0
 const depths = new Map<object, number>()
 let depth = 0
+/** The same for stacks that are taken before the call: hooks decide by them. */
+const depthsBefore = new Map<object, number>()
+let depthBefore = 0
 
 /** What `observers.ts` puts in: delivers the events that wait. */
 let deliverEvents: () => void = () => {}
@@ -57,27 +65,37 @@ export function setTags(tags: () => string): void {
 
 onStacksForgotten(() => native.originsForgetStacks())
 
+/** The results of the calls that are being followed now, one inside of the other. */
+const saved: Float64Array[] = []
+let settling = 0
+
 /** What is to be done after a call. The words are left as they were. */
 function settle(from: NativeFunction): void {
   const mask = native.afterCall()
   if (mask === 0) return
-  const results = words.slice(0, RESULT_WORDS)
+  const results = (saved[settling] ??= new Float64Array(RESULT_WORDS))
+  settling += 1
+  for (let word = 0; word < RESULT_WORDS; word += 1) results[word] = words[word]!
   try {
     if ((mask & AFTER_WANTS_ORIGIN) !== 0) native.originsTell(captureStack(depth, from), currentTags())
     if ((mask & AFTER_HAS_EVENTS) !== 0) deliverEvents()
   } finally {
-    words.set(results)
+    settling -= 1
+    for (let word = 0; word < RESULT_WORDS; word += 1) words[word] = results[word]!
   }
 }
 
 function wrap(original: NativeFunction): NativeFunction {
   return function wrapper(...args) {
     const outer = words[IN_CALL_WORD]!
+    const stack = depthBefore === 0 ? 0 : captureStack(depthBefore, wrapper)
+    if (stack !== 0) native.originsBefore(stack)
     words[IN_CALL_WORD] = 1
     try {
       return original(...args)
     } finally {
       words[IN_CALL_WORD] = outer
+      if (stack !== 0) native.originsBefore(0)
       settle(wrapper)
     }
   }
@@ -104,22 +122,27 @@ export function endFollowing(): void {
   Object.assign(functions, originals)
 }
 
-/** Has the stacks of allocations taken, at least `frames` deep, until {@link endStacks} is called for the same `owner`. */
-export function wantStacks(owner: object, frames: number): void {
+/**
+ * Has the stacks of allocations taken until {@link endStacks} is called for the same `owner`: at least `after` frames after
+ * each call, and `before` frames before it.
+ */
+export function wantStacks(owner: object, after: number, before: number): void {
   if (!depths.has(owner)) followCalls()
-  depths.set(owner, frames)
+  depths.set(owner, Math.max(after, depths.get(owner) ?? 0))
+  depthsBefore.set(owner, before)
   changeDepth()
 }
 
 /** See {@link wantStacks}. */
 export function endStacks(owner: object): void {
   if (!depths.delete(owner)) return
+  depthsBefore.delete(owner)
   changeDepth()
   endFollowing()
 }
 
 function changeDepth(): void {
-  const isOn = depths.size > 0
   depth = Math.max(0, ...depths.values())
-  native.originsWanted(isOn)
+  depthBefore = Math.max(0, ...depthsBefore.values())
+  native.originsWanted(depth > 0)
 }

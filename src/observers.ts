@@ -92,7 +92,7 @@ const observers = shared('observers', () => new Map<number, Observer>())
 
 const types = { [MALLOC]: 'malloc', [REALLOC]: 'realloc', [FREE]: 'free' } as const
 
-function decode(numbers: Float64Array, at: number): AllocationEvent {
+function decode(at: number): AllocationEvent {
   const flags = numbers[at + 1]!
   const type = types[(flags & (MALLOC | REALLOC | FREE)) as keyof typeof types]
   const event = {
@@ -107,20 +107,27 @@ function decode(numbers: Float64Array, at: number): AllocationEvent {
   return type === 'realloc' ? { ...event, oldAddress: BigInt(numbers[at + 5]!), oldSize: numbers[at + 6]! } : event
 }
 
+/** Where native code puts events. What is in it is taken out before anything else runs. */
+const numbers = new Float64Array(BATCH * STRIDE)
+
 /** Tells everything that waits. Observers may do anything meanwhile, also what makes events or ends observers. */
 function deliver(): void {
-  const numbers = new Float64Array(BATCH * STRIDE)
   for (let count = BATCH; count === BATCH; ) {
     count = native.takeEvents(numbers.buffer)
-    for (let at = 0; at < count * STRIDE; at += STRIDE) {
-      const number = numbers[at]!
-      const observer = observers.get(number)
-      if (observer === undefined) continue
-      const flags = numbers[at + 1]!
-      if ((flags & GONE) !== 0) forget(number)
-      else observer.tell(decode(numbers, at), (flags & IN_CALL) !== 0)
+    if (count === 1) tellOne(numbers[0]!, numbers[1]!, decode(0))
+    else {
+      const batch: [number, number, AllocationEvent][] = []
+      for (let at = 0; at < count * STRIDE; at += STRIDE) batch.push([numbers[at]!, numbers[at + 1]!, decode(at)])
+      for (const [number, flags, event] of batch) tellOne(number, flags, event)
     }
   }
+}
+
+function tellOne(number: number, flags: number, event: AllocationEvent): void {
+  const observer = observers.get(number)
+  if (observer === undefined) return
+  if ((flags & GONE) !== 0) forget(number)
+  else observer.tell(event, (flags & IN_CALL) !== 0)
 }
 
 setDelivery(deliver)
@@ -129,36 +136,50 @@ function forget(number: number): void {
   if (observers.delete(number)) endFollowing()
 }
 
-function toldOption(observer: object, key: 'onMalloc' | 'onRealloc' | 'onFree'): Told | undefined {
-  const told = property(observer, key, `observer.${key}`)
+function toldOption(observer: object, key: 'onMalloc' | 'onRealloc' | 'onFree', name: string): Told | undefined {
+  const told = property(observer, key, `${name}.${key}`)
   if (told === undefined) return undefined
-  if (typeof told !== 'function') throw wrongType(`observer.${key}`, 'a function', told)
+  if (typeof told !== 'function') throw wrongType(`${name}.${key}`, 'a function', told)
   return told as Told
 }
 
-/** An observer that was checked. */
-export function checkObserver(value: unknown, name: string): Observer {
-  if (!isObject(value) || typeof value === 'function') throw wrongType(name, 'an object with onMalloc, onRealloc or onFree', value)
+/** An observer that was checked, whose functions get `receiver` as their this. */
+export function checkObserver(value: unknown, name: string, members = 'onMalloc, onRealloc or onFree', receiver = value): Observer {
+  if (!isObject(value) || typeof value === 'function') throw wrongType(name, `an object with ${members}`, value)
   const told = {
-    malloc: toldOption(value, 'onMalloc'),
-    realloc: toldOption(value, 'onRealloc'),
-    free: toldOption(value, 'onFree'),
+    malloc: toldOption(value, 'onMalloc', name),
+    realloc: toldOption(value, 'onRealloc', name),
+    free: toldOption(value, 'onFree', name),
   }
   if (told.malloc === undefined && told.realloc === undefined && told.free === undefined) {
-    throw new InvalidArgumentError(`${name} must have at least one of onMalloc, onRealloc, onFree`)
+    throw new InvalidArgumentError(`${name} must have a function ${members}`)
   }
-  return new Observer(value, told)
+  return new Observer(receiver as object, told)
 }
 
-/** The native id of a pool over the one with this id that tells the observer; word 0 is its key. */
-export function observe(pool: number, observer: Observer): number {
-  const { malloc, realloc, free } = observer.told
-  const kinds = (malloc === undefined ? 0 : MALLOC) | (realloc === undefined ? 0 : REALLOC) | (free === undefined ? 0 : FREE)
+/** An observer that is told of everything by one function. */
+export function observerOf(told: Told): Observer {
+  return new Observer({}, { malloc: told, realloc: told, free: told })
+}
+
+function kindsOf({ told: { malloc, realloc, free } }: Observer): number {
+  return (malloc === undefined ? 0 : MALLOC) | (realloc === undefined ? 0 : REALLOC) | (free === undefined ? 0 : FREE)
+}
+
+/** What `make` returns: the native id of a pool that tells the observer; word 0 is its key, word 1 the observer's number. */
+export function observe(observer: Observer, make: (kinds: number) => number): number {
   native.observersStart(deliver)
-  const observed = native.poolObserve(pool, kinds)
+  const pool = make(kindsOf(observer))
   observers.set(words[1]!, observer)
   followCalls()
-  return observed
+  return pool
+}
+
+/** Has an observer told of arenas. */
+export function observeArenas(observer: Observer): void {
+  native.observersStart(deliver)
+  observers.set(native.arenasObserve(kindsOf(observer)), observer)
+  followCalls()
 }
 
 /** Ends the observer that is nearest over a pool; false when there is none of this thread. */

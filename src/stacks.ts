@@ -21,7 +21,7 @@ const { defineProperty, deleteProperty, getOwnPropertyDescriptor } = Reflect
 /** The most frames of a program that are taken. */
 export const DEEPEST_STACK = 64
 /** Room for offheap's own frames, which are left out. */
-const OWN_FRAMES = 12
+const OWN_FRAMES = 6
 
 /** One frame in the tree of all stacks: its parent is the frame that it called. */
 class Node {

@@ -46,6 +46,7 @@ mod slab;
 mod slot;
 mod tickets;
 mod told;
+mod tracking;
 mod uv;
 mod views;
 mod wake;

@@ -24,6 +24,49 @@ pub(crate) struct JsObserver {
 }
 
 impl JsObserver {
+    pub(crate) fn new(state: &Environment, number: u32, kinds: u32) -> Self {
+        Self {
+            events: Arc::clone(&state.events),
+            number,
+            kinds,
+            is_attached: AtomicBool::new(true),
+            dropped: Dropped::default(),
+        }
+    }
+
+    /// A block was asked for, and made or not.
+    pub(crate) fn made(
+        &self,
+        block: Option<NonNull<u8>>,
+        size: usize,
+        alignment: usize,
+        zeroed: bool,
+    ) {
+        if self.wants(Kind::Malloc) {
+            self.tell(Event {
+                zeroed,
+                failed: block.is_none(),
+                address: block.map_or(0, |block| block.addr().get()),
+                size,
+                alignment,
+                ..Event::new(self.number, Kind::Malloc)
+            });
+        }
+    }
+
+    /// A block is about to be freed. Told before it happens: after it, another thread may be given
+    /// the same address.
+    pub(crate) fn ends(&self, block: NonNull<u8>, size: usize, alignment: usize) {
+        if self.wants(Kind::Free) {
+            self.tell(Event {
+                address: block.addr().get(),
+                size,
+                alignment,
+                ..Event::new(self.number, Kind::Free)
+            });
+        }
+    }
+
     fn wants(&self, kind: Kind) -> bool {
         self.kinds & kind as u32 != 0 && self.is_attached.load(Ordering::Acquire)
     }
@@ -42,42 +85,27 @@ impl JsObserver {
 
 impl Hook for JsObserver {
     fn before(&self, request: &Request, _pool: &Pool) -> Result<()> {
-        // Told before it happens: after it, another thread may be given the same address.
         if let Request::Free {
             ptr,
             size,
             alignment,
             ..
         } = *request
-            && self.wants(Kind::Free)
         {
-            self.tell(Event {
-                address: ptr.addr().get(),
-                size,
-                alignment: alignment.get(),
-                ..Event::new(self.number, Kind::Free)
-            });
+            self.ends(ptr, size, alignment.get());
         }
         Ok(())
     }
 
     fn after(&self, request: &Request, answer: Result<Option<NonNull<u8>>, &Error>) {
-        let address = answer.ok().flatten().map_or(0, |block| block.addr().get());
-        let failed = answer.is_err();
+        let block = answer.ok().flatten();
         match *request {
             Request::Allocate {
                 size,
                 alignment,
                 zeroed,
                 ..
-            } if self.wants(Kind::Malloc) => self.tell(Event {
-                zeroed,
-                failed,
-                address,
-                size,
-                alignment: alignment.get(),
-                ..Event::new(self.number, Kind::Malloc)
-            }),
+            } => self.made(block, size, alignment.get(), zeroed),
             Request::Reallocate {
                 ptr,
                 old_size,
@@ -85,8 +113,8 @@ impl Hook for JsObserver {
                 alignment,
                 ..
             } if self.wants(Kind::Realloc) => self.tell(Event {
-                failed,
-                address,
+                failed: block.is_none(),
+                address: block.map_or(0, |block| block.addr().get()),
                 size: new_size,
                 old_address: ptr.addr().get(),
                 old_size,
@@ -114,13 +142,7 @@ pub fn observers_start(env: Env, wake: Unknown<'_>) -> napi::Result<()> {
 
 /// A pool over `pool` that tells the observer with this number.
 pub(crate) fn observed(state: &Environment, pool: &Pool, number: u32, kinds: u32) -> Pool {
-    pool.hook(Arc::new(JsObserver {
-        events: Arc::clone(&state.events),
-        number,
-        kinds,
-        is_attached: AtomicBool::new(true),
-        dropped: Dropped::default(),
-    }))
+    pool.hook(Arc::new(JsObserver::new(state, number, kinds)))
 }
 
 /// A pool over `pool` that tells an observer of the kinds of events in `kinds` (1 malloc, 2 realloc,

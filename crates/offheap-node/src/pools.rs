@@ -3,6 +3,7 @@
 use crate::arguments::size;
 use crate::environment::Environment;
 use crate::errors::OrThrow;
+use crate::tracking::NativeSites;
 use napi::bindgen_prelude::Env;
 use napi_derive::napi;
 use offheap::{Error, Failing, Pool, Result};
@@ -19,8 +20,9 @@ pub(crate) fn adopt(state: &Environment, pool: Pool) -> Result<f64> {
 }
 
 /// Frames that hooks of the pool keep of each call.
-fn origins_wanted_by(_pool: &Pool) -> usize {
-    0
+fn origins_wanted_by(pool: &Pool) -> usize {
+    pool.tracker()
+        .map_or(0, |tracker| tracker.options().foreign_stack_depth)
 }
 
 /// Frames that hooks of the pool must know while a call runs: those that fail by the stack.
@@ -177,9 +179,10 @@ pub fn pool_print_stats(env: Env, pool: f64) -> napi::Result<()> {
         .or_throw(env)
 }
 
-/// Closes a pool; words 0 and 1 are the bytes and allocations alive.
+/// Closes a pool; words 0 and 1 are the bytes and allocations alive. Returns where they came from, if
+/// they are tracked.
 #[napi(catch_unwind)]
-pub fn pool_close(env: Env, pool: f64) -> napi::Result<()> {
+pub fn pool_close(env: Env, pool: f64) -> napi::Result<Option<NativeSites>> {
     let state = Environment::of(env)?;
     let report = state
         .pool(pool)
@@ -191,7 +194,8 @@ pub fn pool_close(env: Env, pool: f64) -> napi::Result<()> {
         .or_throw(env)?;
     state.set_word(0, report.bytes);
     state.set_word(1, report.allocations);
-    Ok(())
+    let is_tracked = state.pool(pool).is_ok_and(|pool| pool.tracker().is_some());
+    Ok(is_tracked.then(|| NativeSites::of(&report)))
 }
 
 /// Lets a pool's handle go that nobody can reach any more.
