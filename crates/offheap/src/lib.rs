@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Layers, each using only those before it: [`pool`] (with its adaptors), [`buffer`], [`builder`]
-//! and [`io`].
+//! and [`io`]. [`interop`] needs pools alone.
 
 pub mod adaptor;
 mod alignment;
@@ -23,6 +23,7 @@ pub mod buffer;
 pub mod builder;
 pub mod domain;
 mod error;
+pub mod interop;
 pub mod io;
 #[cfg(feature = "hooks")]
 pub mod origin;
@@ -41,6 +42,7 @@ pub use buffer::{Block, Buffer, MutableBuffer, ParkedBlock, ResizableBuffer, Uni
 pub use builder::{BitmapBuilder, BufferBuilder, TypedBufferBuilder};
 pub use domain::{CAllocator, Domain, c_allocator_of, object_memory_pool};
 pub use error::{Error, ErrorKind, Result};
+pub use interop::{AllocatorPool, GlobalAllocPool, PoolAllocator, PoolGlobalAlloc, PoolMalloc};
 pub use io::{BufferOutputStream, BufferReader, FixedSizeBufferWriter, MockOutputStream};
 pub use pool::{
     LeakReport, MemoryPool, Notice, Padding, Pool, Statistics, default_memory_pool,

@@ -10,8 +10,11 @@
 //! counter updates, not another virtual call. Adaptors that see or change every request (log, track,
 //! debug, failing, hook) are sources of their own, with the pool they wrap as their upstream.
 
+mod prefixed;
+
 use super::account::{Account, UNLIMITED};
 use super::backend::{Backend, BackendStatistics};
+use super::inside::Inside;
 use super::memory_pool::{MemoryPool, Notice, Padding};
 use super::reserved::Reserved;
 use super::statistics::{LeakReport, Statistics};
@@ -212,6 +215,8 @@ impl Pool {
 
     #[cold]
     fn refused_by_system(&self, requested: usize) -> Error {
+        // The error needs memory itself, which an exhausted pool would not give.
+        let _inside = Inside::enter();
         let core = self.core();
         Error::allocator_refused(
             requested as u64,
@@ -222,6 +227,7 @@ impl Pool {
 
     #[cold]
     fn refused_by_limit(&self, requested: u64, refuser: &Account) -> Error {
+        let _inside = Inside::enter();
         let name = self
             .chain()
             .find(|core| std::ptr::eq(&raw const core.account, refuser))

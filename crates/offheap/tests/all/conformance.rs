@@ -38,7 +38,7 @@ fn check(block: NonNull<u8>, size: usize, seed: u8) {
 }
 
 /// Everything below, with the counters of this pool followed exactly: nobody else may use it.
-fn conforms(pool: &Pool) {
+pub(crate) fn conforms(pool: &Pool) {
     alignment_is_honoured_and_contents_are_kept(pool);
     zero_sizes_share_one_address(pool);
     out_of_memory_changes_nothing(pool);

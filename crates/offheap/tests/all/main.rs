@@ -18,6 +18,7 @@ mod environment;
 mod every_pool;
 #[cfg(feature = "hooks")]
 mod failing;
+mod interop;
 mod io;
 mod limits;
 mod pools;

@@ -365,6 +365,7 @@ fn other_threads_go_on_undisturbed() {
             ..Default::default()
         };
         let (stop, stopped) = mpsc::channel::<()>();
+        let (begun, begins) = mpsc::channel::<()>();
         let other = std::thread::spawn(move || {
             let mut made = 0_u64;
             let pool = system_memory_pool();
@@ -376,9 +377,12 @@ fn other_threads_go_on_undisturbed() {
                 unsafe { Domain::Raw.free(block) };
                 drop(buffer);
                 made += 1;
+                // Nobody listens from the second time on.
+                let _ = begun.send(());
             }
             made
         });
+        begins.recv().unwrap();
         for _ in 0..50 {
             let report = sweep_out_of_memory(options.clone(), |pool| {
                 let mut builder = BufferBuilder::new(pool);

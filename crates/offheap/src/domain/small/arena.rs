@@ -5,7 +5,7 @@
 //!
 //! | fields | guarded by |
 //! |---|---|
-//! | a page's `free`, `used`, `fresh`, `next`, `previous`, while it has a class | that class's lock |
+//! | a page's `free`, `used`, `fresh`, `taker`, `next`, `previous`, while it has a class | that class's lock |
 //! | the same, and `start`, while the page is on the way between two owners | the thread that has it |
 //! | an arena's cells | the lock of the arenas; while it is made or released, the thread that does |
 //! | `class`, `base`, `first`, `pages` | atomics: read by any thread at any time |
@@ -30,6 +30,8 @@ pub(super) struct Page {
     /// Blocks from here on were never out: carved lazily, so that memory is touched when it is
     /// needed.
     fresh: Cell<u32>,
+    /// Who took blocks last: the address of a thread's magazines, only ever compared.
+    pub(super) taker: Cell<usize>,
     /// Neighbours in the list of the class's pages with free blocks.
     pub(super) next: Cell<Option<&'static Page>>,
     pub(super) previous: Cell<Option<&'static Page>>,
@@ -67,6 +69,7 @@ impl Page {
             free: Cell::new(ptr::null_mut()),
             used: Cell::new(0),
             fresh: Cell::new(0),
+            taker: Cell::new(0),
             next: Cell::new(None),
             previous: Cell::new(None),
         }

@@ -19,7 +19,8 @@ pub(super) const MAX_PAGES: usize = ARENA_SIZE / PAGE_SIZE;
 
 const STEP: usize = 16;
 /// Bounds of one thread's magazine.
-const MAGAZINE_BLOCKS: usize = 64;
+const MAGAZINE_BLOCKS: usize = 256;
+const BATCH_BLOCKS: u32 = 64;
 const MAGAZINE_BYTES: usize = 16 << 10;
 
 /// A size class; the number is below [`CLASSES`].
@@ -68,8 +69,19 @@ impl Class {
     }
 
     /// How many blocks a page has.
+    #[inline]
     pub(super) fn blocks_per_page(self) -> u32 {
-        (PAGE_SIZE / self.size()) as u32
+        // A table, since a division would cost more than the list operations around it.
+        const BLOCKS: [u32; CLASSES] = {
+            let mut blocks = [0; CLASSES];
+            let mut index = 0;
+            while index < CLASSES {
+                blocks[index] = (PAGE_SIZE / ((index + 1) * STEP)) as u32;
+                index += 1;
+            }
+            blocks
+        };
+        BLOCKS[self.index()]
     }
 
     /// The most blocks that a thread's magazine holds.
@@ -79,7 +91,7 @@ impl Class {
 
     /// The most blocks that move between a magazine and the central lists at once.
     pub(super) fn batch(self) -> u32 {
-        self.magazine() / 2
+        BATCH_BLOCKS.min(self.magazine() / 2)
     }
 }
 
@@ -117,7 +129,7 @@ mod tests {
                 "{unused} bytes of a page of {}",
                 class.size()
             );
-            assert!(class.magazine() <= 64);
+            assert!(class.magazine() <= 256 && class.batch() <= 64);
             assert!(class.magazine() as usize * class.size() <= 16 << 10);
             assert!(class.batch() >= 16);
         }

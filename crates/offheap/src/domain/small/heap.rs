@@ -54,7 +54,8 @@ pub(super) trait Heap: 'static {
         let central = Self::central();
         magazines.open(central, Self::arm);
         let want = magazines.next_batch(class);
-        let mut chain = central.take(class, want, None);
+        let taker = std::ptr::from_ref(magazines).addr();
+        let mut chain = central.take(class, want, taker, None);
         if chain.len() == 0 {
             let page = magazines.while_growing(|nested| {
                 // An arena allocator that uses this heap while it makes an arena would ask itself
@@ -65,7 +66,7 @@ pub(super) trait Heap: 'static {
                     central.arena_allocator()
                 })
             })?;
-            chain = central.take(class, want, Some(page));
+            chain = central.take(class, want, taker, Some(page));
         }
         let block = chain.pop();
         if chain.len() > 0
@@ -168,7 +169,7 @@ heap!(
 );
 
 /// A block of at least `size` bytes, 1 to [`MAX_SMALL`](super::MAX_SMALL), at a multiple of
-/// `alignment` (a power of two up to 64) and of 16, uninitialised. A few nanoseconds; every 4 to 32
+/// `alignment` (a power of two up to 64) and of 16, uninitialised. A few nanoseconds; every 4 to 64
 /// blocks a short lock.
 ///
 /// `None` when the arena allocator has no memory, and also for sizes that are not small.

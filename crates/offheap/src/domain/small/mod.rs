@@ -6,7 +6,7 @@
 //!  ┌ Magazines ────────────┐  batches  ┌ Central ──────────────────────┐
 //!  │ 16   ▢▢▢▢▢            │ ◀───────  │ 16   pages with free blocks   │ a lock   ┌ registry ──────┐
 //!  │ 32   ▢                │  ───────▶ │ 32   pages with free blocks   │ a class  │ address        │
-//!  │ …    ≤ 64 blocks and  │           │ …                             │          │  ─▶ Arena      │
+//!  │ …    ≤ 256 blocks and │           │ …                             │          │  ─▶ Arena      │
 //!  │ 512  ≤ 16 KiB a class │           │ Arenas: free pages, fullest   │ one lock │  ─▶ Page ─▶ class
 //!  └───────────────────────┘           │ arena first; ≤ 1 empty arena  │          └────────────────┘
 //!                                      └───────────────┬───────────────┘
@@ -27,6 +27,8 @@
 //!   count as used, so a page with `used == 0` is free whatever the threads do, and an arena with
 //!   all pages free is empty. One empty arena is kept, any other goes back to the arena allocator
 //!   that made it.
+//! - A thread's magazines grow with its use, to half a MiB if it has freed many blocks of all
+//!   classes; its end or its own [`release_unused`] empties them.
 //! - The `Arena` and its `Page`s are records beside the memory (from the C library's malloc, about
 //!   2 KiB an arena, recycled and never freed), so [`block_size`] may read them for any address at
 //!   any time, and an overflow out of a block cannot reach them.

@@ -1,11 +1,11 @@
 //! What the small-object allocator holds.
 
-/// Figures of the small-object allocator, from [`small::statistics`](super::statistics).
+/// Figures of the small-object allocator under the object domain.
 ///
 /// While no other thread is inside of the allocator all of them are exact. While others are, each
 /// class is counted at a slightly different moment, and blocks that move between a thread and the
 /// central lists just then may be counted as live though they are free, or as cached though they
-/// are not: at most 33 a thread and class, or the 64 of a magazine whose thread ends just then.
+/// are not: at most 65 a thread and class, or the 256 of a magazine whose thread ends just then.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SmallObjectStatistics {
