@@ -6,8 +6,8 @@ use crate::observers::{JsObserver, observed};
 use crate::pools::adopt;
 use napi::bindgen_prelude::Env;
 use napi_derive::napi;
-use offheap::domain::{ArenaAllocator, ArenaSource, get_arena_allocator, set_arena_allocator};
 use offheap::Domain;
+use offheap::domain::{ArenaAllocator, ArenaSource, get_arena_allocator, set_arena_allocator};
 use std::ptr::NonNull;
 
 /// A domain's allocator.

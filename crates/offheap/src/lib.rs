@@ -34,8 +34,9 @@ mod sync;
 
 #[cfg(feature = "hooks")]
 pub use adaptor::{
-    Allocation, Failing, FailingOptions, Hook, HookedDomains, Request, Site, TrackOptions, Tracker,
-    remove_no_memory, set_no_memory,
+    Allocation, Counter, Failing, FailingOptions, Hook, HookedDomains, LogAction, LogCall,
+    LogEvent, LogFormat, LogReader, LogSink, Logger, Request, ScopeCounters, ScopedStatistics,
+    Site, TrackOptions, Tracker, read_log, remove_no_memory, set_no_memory,
 };
 pub use alignment::{Alignment, MAX_ALIGNMENT};
 pub use buffer::{Block, Buffer, MutableBuffer, ParkedBlock, ResizableBuffer, UninitBuffer};

@@ -2,7 +2,7 @@
 //! RMM's suite).
 
 use crate::alone::alone;
-use crate::every_pool::{backends, own};
+use crate::every_pool::{self, backends, own};
 use crate::refusing::Refusing;
 use offheap::{Alignment, ErrorKind, Pool, Statistics};
 use proptest::prelude::*;
@@ -295,6 +295,14 @@ enum Level {
     /// With a failure point that is never reached.
     #[cfg(feature = "hooks")]
     Failing,
+    #[cfg(feature = "hooks")]
+    Hook,
+    #[cfg(feature = "hooks")]
+    Log,
+    #[cfg(feature = "hooks")]
+    Track,
+    #[cfg(feature = "hooks")]
+    Scopes,
 }
 
 #[cfg(feature = "hooks")]
@@ -314,7 +322,10 @@ fn levels() -> impl Strategy<Value = Vec<Level>> {
         1 => Just(Level::Custom),
     ];
     #[cfg(feature = "hooks")]
-    let level = prop_oneof![6 => level, 1 => Just(Level::Failing)];
+    let level = prop_oneof![
+        1 => level,
+        1 => prop::sample::select(vec![Level::Hook, Level::Log, Level::Track, Level::Scopes, Level::Failing]),
+    ];
     prop::collection::vec(level, 0..6)
 }
 
@@ -333,6 +344,14 @@ proptest! {
                 Level::Custom => Pool::custom(top.clone()),
                 #[cfg(feature = "hooks")]
                 Level::Failing => never_failing(top),
+                #[cfg(feature = "hooks")]
+                Level::Hook => every_pool::hooked(top),
+                #[cfg(feature = "hooks")]
+                Level::Log => every_pool::logged(top),
+                #[cfg(feature = "hooks")]
+                Level::Track => top.track(offheap::TrackOptions::default()),
+                #[cfg(feature = "hooks")]
+                Level::Scopes => top.scoped_statistics(),
             };
             stack.push(next);
         }
@@ -343,6 +362,10 @@ proptest! {
             prop_assert_eq!(pool.live_allocations(), 0);
             prop_assert!(pool.num_allocations() > 0);
             prop_assert_eq!(pool.backend_name(), base.backend_name());
+            #[cfg(feature = "hooks")]
+            if let Some(tracker) = pool.tracker() {
+                prop_assert_eq!((tracker.live().len(), tracker.untracked_frees()), (0, 0));
+            }
         }
     }
 }
