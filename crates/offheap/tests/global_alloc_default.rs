@@ -14,6 +14,7 @@ use std::process::{Command, ExitCode, Output};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
+use std::time::{Duration, Instant};
 
 #[global_allocator]
 static GLOBAL: PoolGlobalAlloc = PoolGlobalAlloc::new();
@@ -41,6 +42,7 @@ macro_rules! tests {
 
 const TESTS: &[Test] = tests![
     it_starts_with_the_backend_that_the_environment_names,
+    it_starts_though_the_environment_asks_for_debug_hooks,
     an_installed_pool_counts_to_the_byte,
     a_limit_that_refuses_is_an_error_where_there_is_one,
     what_nobody_has_is_an_error,
@@ -116,6 +118,34 @@ fn it_starts_with_the_backend_that_the_environment_names() {
     assert_eq!(now, (before.0 + 1000, before.1 + 1));
     drop(bytes);
     assert_eq!(GLOBAL.statistics().bytes_allocated, before.0);
+}
+
+/// Whether the environment asks for debug hooks is found out with memory from this allocator.
+fn it_starts_though_the_environment_asks_for_debug_hooks() {
+    const DEBUG: &str = "OFFHEAP_DEBUG_MEMORY_POOL";
+    if std::env::var_os(DEBUG).is_some() {
+        let buffer = MutableBuffer::zeroed(1000, &default_memory_pool()).unwrap();
+        assert_eq!(default_memory_pool().bytes_allocated(), 1000);
+        return drop(black_box(buffer));
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .env(DEBUG, "abort")
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break Some(status);
+        }
+        if started.elapsed() > Duration::from_secs(20) {
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    if status.is_none() {
+        child.kill().unwrap();
+    }
+    assert!(status.is_some_and(|status| status.success()), "{status:?}");
 }
 
 fn an_installed_pool_counts_to_the_byte() {

@@ -12,7 +12,7 @@
 use crate::alignment::{Alignment, MAX_ALIGNMENT};
 use crate::error::{Error, Result};
 use crate::pool::{
-    BACKENDS, Backend, Inside, Pool, Statistics, backend_of_environment, backend_pool,
+    BACKENDS, Backend, Inside, Pool, Statistics, backend_of_environment, plain_backend_pool,
 };
 use std::alloc::{GlobalAlloc, Layout};
 use std::fmt;
@@ -163,7 +163,8 @@ impl Origin {
 impl PoolGlobalAlloc {
     /// Over the default backend: mimalloc, else jemalloc, else the system's, unless the environment
     /// names another as it does for [`default_memory_pool`](crate::default_memory_pool). A default
-    /// pool that is set later changes nothing here.
+    /// pool that is set later changes nothing here, and neither do debug hooks that the environment
+    /// asks for: install a pool to have them here, too.
     pub const fn new() -> Self {
         Self::over(Base::Default)
     }
@@ -238,7 +239,8 @@ impl PoolGlobalAlloc {
 
     #[inline]
     fn base(&self) -> Pool {
-        backend_pool(match self.base {
+        // Without the environment's debug hooks: to read the environment needs memory.
+        plain_backend_pool(match self.base {
             Base::Backend(backend) => backend,
             Base::Default => default_backend(),
         })

@@ -36,8 +36,8 @@ static DEBUGGED: LazyLock<Option<Vec<PoolCore>>> = LazyLock::new(|| {
     Some(cores.into_iter().map(|(_, core)| core).collect())
 });
 
-/// A backend's pool without the environment's debug hooks.
-#[cfg(feature = "hooks")]
+/// A backend's own pool, without the environment's debug hooks. Needs no memory.
+#[inline]
 pub(crate) fn plain_backend_pool(backend: Backend) -> Pool {
     Pool::of_static(plain_core_of(backend))
 }
@@ -80,12 +80,6 @@ pub(crate) fn backend_of_environment() -> Backend {
         }
     }
     BACKENDS[0]
-}
-
-/// A backend's own pool.
-#[inline]
-pub(crate) fn backend_pool(backend: Backend) -> Pool {
-    Pool::of_static(core_of(backend))
 }
 
 /// The preferred backend, or the one that the environment asks for. A wrong name warns, once, as
