@@ -906,3 +906,33 @@ fn hooks_over_every_domain_find_misuse_of_one() {
         }
     });
 }
+
+/// A C library's double free is reported and changes no figure, though the size in front of its
+/// block is gone by then.
+#[test]
+fn a_double_free_through_malloc_is_reported_and_not_counted() {
+    let limit = system_memory_pool().limit(10_000);
+    let (pool, found) = Found::over(&limit);
+    let memory = offheap::PoolMalloc::new(&pool);
+    let kept = memory.malloc(100);
+    let freed = memory.malloc(1000);
+    // SAFETY: live blocks; then one that debug hooks hold back, which is what they are for.
+    unsafe {
+        memory.free(freed);
+        found.none();
+        memory.free(freed);
+    }
+    assert_eq!(found.one().kind, CorruptionKind::DoubleFree);
+    for pool in [&pool, &limit] {
+        assert_eq!((pool.bytes_allocated(), pool.live_allocations()), (100, 1));
+    }
+    assert_eq!(limit.available(), Some(9900));
+    // One too far, right behind the size that was asked for.
+    // SAFETY: the guard is there to be written.
+    unsafe {
+        kept.cast::<u8>().add(100).write(1);
+        memory.free(kept);
+    }
+    assert_eq!(found.one().kind, CorruptionKind::Overflow);
+    assert_eq!((limit.bytes_allocated(), limit.live_allocations()), (0, 0));
+}
