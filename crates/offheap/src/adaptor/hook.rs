@@ -264,6 +264,25 @@ unsafe impl MemoryPool for Hooked {
         self.run(|hook| hook.after(&request, Ok(None)));
     }
 
+    unsafe fn park(&self, ptr: NonNull<u8>, size: usize) {
+        self.run(|hook| hook.notice(ptr, size, Notice::Parked));
+        // SAFETY: the caller's promise; the block is the upstream's.
+        unsafe { self.upstream.park(ptr, size) };
+    }
+
+    unsafe fn free_parked(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
+        let request = Request::Free {
+            ptr,
+            size,
+            alignment,
+        };
+        // A free cannot be refused.
+        drop(self.before(&request));
+        // SAFETY: the caller's promise; the block is the upstream's.
+        unsafe { self.upstream.free_parked(ptr, size, alignment) };
+        self.run(|hook| hook.after(&request, Ok(None)));
+    }
+
     fn padding(&self) -> Padding {
         MemoryPool::padding(&self.upstream)
     }

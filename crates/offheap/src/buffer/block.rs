@@ -282,7 +282,8 @@ impl Block {
     fn settle_parked(&self) {
         let control = self.control();
         if let Some(pool) = &control.pool {
-            pool.park(control.ptr, control.size);
+            // SAFETY: the block came from this pool, and `free_parked` ends it.
+            unsafe { pool.park(control.ptr, control.size) };
         }
         if control.counts.release_parked() {
             // SAFETY: the last reference of both kinds.

@@ -559,3 +559,34 @@ fn a_report_at_exit_names_what_leaked() {
     );
     assert_eq!(text.matches("offheap:").count(), 1, "{text}");
 }
+
+/// Under adaptors, too: a limit there would refuse what nobody holds.
+#[test]
+fn parked_bytes_leave_every_account_under_an_adaptor() {
+    let limit = offheap::system_memory_pool().limit(1000);
+    let custom = Pool::custom(limit.clone());
+    for pool in [
+        limit.track(TrackOptions::default()).scoped_statistics(),
+        custom,
+    ] {
+        let block =
+            offheap::Block::allocate(1000, Default::default(), &pool.proxy(), false).unwrap();
+        let other = block.clone();
+        let parked = block.park();
+        assert_eq!(limit.available(), Some(0));
+        drop(other);
+        let now = limit.statistics();
+        assert_eq!(
+            (now.bytes_allocated, now.live_allocations, now.parked_bytes),
+            (0, 0, 1000)
+        );
+        assert_eq!(limit.available(), Some(1000));
+        drop(parked);
+        let now = limit.statistics();
+        assert_eq!(
+            (now.bytes_allocated, now.live_allocations, now.parked_bytes),
+            (0, 0, 0)
+        );
+        assert_eq!(now.available, Some(1000));
+    }
+}
