@@ -4,8 +4,8 @@
 //! its own, alone on the first thread, once for each backend.
 
 use offheap::{
-    Alignment, Error, MemoryPool, MutableBuffer, Pool, PoolGlobalAlloc, default_memory_pool,
-    supported_memory_backends,
+    Alignment, Error, MemoryPool, MutableBuffer, Pool, PoolGlobalAlloc, c_allocator_of,
+    default_memory_pool, set_default_memory_pool, supported_memory_backends, system_memory_pool,
 };
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -43,6 +43,7 @@ macro_rules! tests {
 const TESTS: &[Test] = tests![
     it_starts_with_the_backend_that_the_environment_names,
     it_starts_though_the_environment_asks_for_debug_hooks,
+    no_lock_is_held_while_memory_is_asked_for,
     an_installed_pool_counts_to_the_byte,
     a_limit_that_refuses_is_an_error_where_there_is_one,
     what_nobody_has_is_an_error,
@@ -146,6 +147,55 @@ fn it_starts_though_the_environment_asks_for_debug_hooks() {
         child.kill().unwrap();
     }
     assert!(status.is_some_and(|status| status.success()), "{status:?}");
+}
+
+/// A source of the program's own may ask for the default pool and for C structs, whatever the
+/// request that it serves is for.
+fn no_lock_is_held_while_memory_is_asked_for() {
+    #[derive(Debug)]
+    struct Asks(Pool);
+    // SAFETY: every block is the pool's.
+    unsafe impl MemoryPool for Asks {
+        fn allocate(&self, size: usize, alignment: Alignment) -> Result<NonNull<u8>, Error> {
+            black_box((default_memory_pool(), c_allocator_of(&self.0)));
+            self.0.allocate(size, alignment)
+        }
+        unsafe fn reallocate(
+            &self,
+            ptr: NonNull<u8>,
+            old_size: usize,
+            new_size: usize,
+            alignment: Alignment,
+        ) -> Result<NonNull<u8>, Error> {
+            black_box(default_memory_pool());
+            // SAFETY: the caller's promise.
+            unsafe { self.0.reallocate(ptr, old_size, new_size, alignment) }
+        }
+        unsafe fn free(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
+            black_box(default_memory_pool());
+            // SAFETY: the caller's promise.
+            unsafe { self.0.free(ptr, size, alignment) }
+        }
+        fn backend_name(&self) -> &str {
+            "asks"
+        }
+    }
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let asks = Pool::custom(Asks(system_memory_pool()));
+        let closed = system_memory_pool().proxy();
+        closed.close().unwrap();
+        set_default_memory_pool(&system_memory_pool().proxy()).unwrap();
+        let error = with(&asks, || {
+            for _ in 0..100 {
+                black_box(c_allocator_of(&system_memory_pool().proxy()));
+            }
+            set_default_memory_pool(&closed).unwrap_err()
+        });
+        done.send(error.code()).unwrap();
+    });
+    let code = is_done.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!(code, "ERR_OFFHEAP_CLOSED");
 }
 
 fn an_installed_pool_counts_to_the_byte() {

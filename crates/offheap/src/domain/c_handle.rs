@@ -1,6 +1,6 @@
 //! Pools for C: any pool as `{ctx, malloc, calloc, realloc, free}`.
 
-use super::blocks::{Blocks, Entry};
+use super::blocks::{Blocks, Entry, Unhooked};
 use super::c_allocator::{CAllocator, with_calloc_shape};
 use crate::alignment::Alignment;
 use crate::pool::Pool;
@@ -11,7 +11,13 @@ use std::sync::{Mutex, PoisonError};
 
 /// The pools that C code has a struct of. It never says that it is done with one, so they stay: one
 /// small entry for each pool that was ever asked for.
-static POOLS: Mutex<Vec<&'static Pool>> = Mutex::new(Vec::new());
+static POOLS: Mutex<allocator_api2::vec::Vec<&'static Pool, Unhooked>> =
+    Mutex::new(allocator_api2::vec::Vec::new_in(Unhooked));
+
+fn find(is: impl Fn(&Pool) -> bool) -> Option<&'static Pool> {
+    let pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+    pools.iter().copied().find(|pool| is(pool))
+}
 
 /// The blocks that went out through such structs: `free(ctx, ptr)` brings no size.
 static BLOCKS: Blocks = Blocks::new();
@@ -22,10 +28,10 @@ pub fn c_allocator_of(pool: &Pool) -> CAllocator {
     if let Some(own) = CAllocator::of_pool(pool) {
         return own;
     }
-    let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = pools.iter().find(|known| known.ptr_eq(pool)).copied();
-    let handle = known.unwrap_or_else(|| {
+    let handle = find(|known| known.ptr_eq(pool)).unwrap_or_else(|| {
+        // Not under the lock: a hook may ask for a struct itself. Two threads may make one each.
         let handle: &'static Pool = Box::leak(Box::new(pool.clone()));
+        let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
         pools.push(handle);
         handle
     });
@@ -48,12 +54,8 @@ pub unsafe fn pool_of_c_allocator(allocator: CAllocator) -> Pool {
         allocator.malloc,
         pool_malloc as unsafe extern "C" fn(_, _) -> _,
     ) {
-        let pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = pools
-            .iter()
-            .find(|pool| ptr::from_ref::<Pool>(pool).addr() == allocator.ctx.addr());
-        if let Some(pool) = own {
-            return Pool::clone(pool);
+        if let Some(pool) = find(|pool| ptr::from_ref(pool).addr() == allocator.ctx.addr()) {
+            return pool.clone();
         }
     }
     // SAFETY: the caller's promise.
