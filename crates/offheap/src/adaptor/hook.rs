@@ -101,6 +101,7 @@ pub(crate) struct Hooked {
     upstream: Pool,
     hook: Arc<dyn Hook>,
     has_panicked: AtomicBool,
+    is_retired: AtomicBool,
 }
 
 thread_local! {
@@ -149,7 +150,17 @@ impl Hooked {
             upstream,
             hook,
             has_panicked: AtomicBool::new(false),
+            is_retired: AtomicBool::new(false),
         }
+    }
+
+    /// Says that the hook is to come off where it lies under another one, once that goes.
+    pub(crate) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Acquire)
     }
 
     pub(crate) fn hook(&self) -> &Arc<dyn Hook> {
