@@ -31,7 +31,7 @@ fn held(tracker: &Tracker) -> (u64, u64) {
 
 /// An address that only the hooks see.
 fn at(address: usize) -> NonNull<u8> {
-    NonNull::without_provenance(address.try_into().unwrap())
+    NonNull::new(std::ptr::without_provenance_mut(address)).unwrap()
 }
 
 /// `Empty`, `AllFreed`.
