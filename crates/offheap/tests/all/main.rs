@@ -17,11 +17,15 @@ mod domains;
 mod environment;
 mod every_pool;
 #[cfg(feature = "hooks")]
+mod exports;
+#[cfg(feature = "hooks")]
 mod failing;
 mod io;
 mod limits;
 mod pools;
 mod python_buffers;
 mod refusing;
+#[cfg(feature = "hooks")]
+mod sweep;
 #[cfg(feature = "hooks")]
 mod sweep_driver;
