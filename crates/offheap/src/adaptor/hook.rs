@@ -241,6 +241,17 @@ unsafe impl MemoryPool for Hooked {
     }
 
     unsafe fn free(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
+        // SAFETY: the caller's promise.
+        unsafe { self.free_checked(ptr, size, alignment, &mut Some(size)) };
+    }
+
+    unsafe fn free_checked(
+        &self,
+        ptr: NonNull<u8>,
+        size: usize,
+        alignment: Alignment,
+        freed: &mut Option<usize>,
+    ) {
         let request = Request::Free {
             ptr,
             size,
@@ -249,7 +260,7 @@ unsafe impl MemoryPool for Hooked {
         // A free cannot be refused.
         drop(self.before(&request));
         // SAFETY: the caller's promise; the block is the upstream's.
-        unsafe { self.upstream.free(ptr, size, alignment) };
+        unsafe { MemoryPool::free_checked(&self.upstream, ptr, size, alignment, freed) };
         self.run(|hook| hook.after(&request, Ok(None)));
     }
 

@@ -23,7 +23,14 @@ mod scopes;
 mod track;
 
 #[cfg(feature = "hooks")]
-pub(crate) use debug::{debug_as_environment_says, environment_debug, report_misuse};
+pub use debug::{
+    Corruption, CorruptionKind, DebugOptions, DetectedOn, OnError, set_foreign_stack_provider,
+    set_throw_handler, setup_debug_hooks,
+};
+#[cfg(feature = "hooks")]
+pub(crate) use debug::{
+    debug_as_environment_says, environment_debug, initial_raw_pool, is_debugged, report_misuse,
+};
 #[cfg(feature = "hooks")]
 pub use failing::{Failing, FailingOptions};
 #[cfg(feature = "hooks")]

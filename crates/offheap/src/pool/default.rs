@@ -36,6 +36,12 @@ static DEBUGGED: LazyLock<Option<Vec<PoolCore>>> = LazyLock::new(|| {
     Some(cores.into_iter().map(|(_, core)| core).collect())
 });
 
+/// A backend's pool without the environment's debug hooks.
+#[cfg(feature = "hooks")]
+pub(crate) fn plain_backend_pool(backend: Backend) -> Pool {
+    Pool::of_static(plain_core_of(backend))
+}
+
 fn plain_core_of(backend: Backend) -> &'static PoolCore {
     match backend {
         #[cfg(feature = "mimalloc")]

@@ -11,6 +11,8 @@ mod buffers;
 mod builders;
 mod conformance;
 mod counted;
+#[cfg(feature = "hooks")]
+mod debug;
 mod default_pool;
 #[cfg(feature = "hooks")]
 mod domains;
