@@ -1,11 +1,19 @@
-//! The three use cases of PEP 445 in C (`c/`), each run by a test in a process of its own: they
-//! replace the allocators of the whole process.
+//! The three use cases of PEP 445 in C (`c/`) and in Rust, each run by a test in a process of its
+//! own: they replace the allocators of the whole process.
+
+mod padding;
+
+pub use padding::{Padded, PaddedArenas};
 
 #[cfg(test)]
 mod tests {
-    use offheap::{Domain, MutableBuffer, default_memory_pool};
+    use super::{Padded, PaddedArenas};
+    use offheap::domain::{ArenaAllocator, set_arena_allocator, small_object_statistics};
+    use offheap::{Domain, Hook, MutableBuffer, Pool, Request, default_memory_pool};
     use std::ffi::{c_int, c_void};
     use std::process::Command;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     unsafe extern "C" {
         fn setup_custom_allocators() -> c_int;
@@ -93,8 +101,9 @@ mod tests {
             // SAFETY: C functions without preconditions.
             unsafe {
                 assert_eq!(setup_custom_allocators(), 0);
-                // More small blocks than the arena that may exist already has room for.
-                let blocks: Vec<_> = (0..2000).map(|_| Domain::Object.malloc(500)).collect();
+                // More than one arena has room for: debug hooks add guards, and what is over 512
+                // bytes with them comes from `mem`.
+                let blocks: Vec<_> = (0..4000).map(|_| Domain::Object.malloc(200)).collect();
                 assert!(use_case_1_live_arenas() >= 2);
                 for block in blocks {
                     Domain::Object.free(block);
@@ -144,6 +153,69 @@ mod tests {
                 assert_eq!((use_case_3_mallocs(), use_case_3_frees()), seen);
                 assert_eq!(default_memory_pool().bytes_allocated(), 0);
             }
+        });
+    }
+
+    /// Use case 1 in Rust: 2 bytes per allocation of `raw` and `mem`, 10 bytes per arena.
+    #[test]
+    fn use_case_1_in_rust() {
+        alone("tests::use_case_1_in_rust", || {
+            let wasted = Domain::Raw.allocator().proxy();
+            for domain in [Domain::Raw, Domain::Mem] {
+                let padded = Padded {
+                    upstream: wasted.clone(),
+                    padding: 2,
+                };
+                domain.set_allocator(&Pool::custom(padded)).unwrap();
+            }
+            let arenas = wasted.proxy();
+            set_arena_allocator(ArenaAllocator::from_source(PaddedArenas {
+                pool: arenas.clone(),
+                padding: 10,
+            }));
+            let block = Domain::Mem.malloc(42);
+            assert_eq!(Domain::Mem.allocator().bytes_allocated(), 42);
+            assert_eq!(wasted.bytes_allocated(), 44);
+            let small: Vec<_> = (0..2000).map(|_| Domain::Object.malloc(500)).collect();
+            let made = arenas.live_allocations();
+            assert!(made >= 2 && small_object_statistics().arenas as u64 >= made);
+            assert_eq!(arenas.bytes_allocated(), made * ((256 << 10) + 10));
+            // SAFETY: live blocks of their domains.
+            unsafe {
+                Domain::Mem.free(block);
+                small
+                    .into_iter()
+                    .for_each(|block| Domain::Object.free(block));
+            }
+            use_every_domain();
+        });
+    }
+
+    /// Use case 3 in Rust: hooks over everything, which pass requests on by themselves.
+    #[test]
+    fn use_case_3_in_rust() {
+        #[derive(Debug, Default)]
+        struct Counts(AtomicUsize);
+        impl Hook for Counts {
+            fn before(&self, _: &Request, _: &Pool) -> offheap::Result<()> {
+                self.0.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+        }
+        alone("tests::use_case_3_in_rust", || {
+            let counts = Arc::new(Counts::default());
+            let before = Domain::ALL.map(Domain::allocator);
+            for domain in Domain::ALL {
+                domain.wrap(|pool| pool.hook(counts.clone())).unwrap();
+            }
+            use_every_domain();
+            let seen = counts.0.load(Ordering::Relaxed);
+            assert!(seen >= 3 * 5, "{seen}");
+            for (domain, allocator) in Domain::ALL.into_iter().zip(&before) {
+                domain.set_allocator(allocator).unwrap();
+            }
+            use_every_domain();
+            assert_eq!(counts.0.load(Ordering::Relaxed), seen);
         });
     }
 

@@ -201,3 +201,15 @@ pub unsafe extern "C" fn offheap_set_arena_allocator(allocator: *const CArenaAll
         0
     })
 }
+
+/// Puts debug hooks that abort over all three domains; those that the environment asked for stay as
+/// they are.
+#[unsafe(no_mangle)]
+pub extern "C" fn offheap_setup_debug_hooks() -> c_int {
+    guarded(-1, || {
+        match crate::adaptor::setup_debug_hooks(&crate::adaptor::DebugOptions::default()) {
+            Ok(()) => 0,
+            Err(_) => -1,
+        }
+    })
+}

@@ -57,10 +57,7 @@ impl Stacks {
     }
 
     /// The id of a stack; none when there is no memory for a new one.
-    fn intern(&mut self, frames: &[usize]) -> Option<u32> {
-        let mut hasher = AddressHasher::default();
-        frames.iter().for_each(|frame| hasher.write_usize(*frame));
-        let hash = hasher.finish();
+    fn intern(&mut self, hash: u64, frames: &[usize]) -> Option<u32> {
         let last = self.by_hash.get(&hash).copied().unwrap_or(NO_STACK);
         let mut next = last;
         while next != NO_STACK {
@@ -175,8 +172,13 @@ impl StackId {
         if length == 0 {
             return Self::NONE;
         }
+        let frames = &frames[..length];
+        let mut hasher = AddressHasher::default();
+        frames.iter().for_each(|frame| hasher.write_usize(*frame));
         let mut stacks = STACKS.lock().unwrap_or_else(PoisonError::into_inner);
-        stacks.intern(&frames[..length]).map_or(Self::NONE, Self)
+        stacks
+            .intern(hasher.finish(), frames)
+            .map_or(Self::NONE, Self)
     }
 
     /// Whether there are no frames.

@@ -2,7 +2,7 @@
 //! RMM's suite).
 
 use crate::alone::alone;
-use crate::every_pool::{self, backends, own};
+use crate::every_pool::{backends, own};
 use crate::refusing::Refusing;
 use offheap::{Alignment, ErrorKind, Padding, Pool, Statistics};
 use proptest::prelude::*;
@@ -346,8 +346,14 @@ fn levels() -> impl Strategy<Value = Vec<Level>> {
     ];
     #[cfg(feature = "hooks")]
     let level = prop_oneof![
-        1 => level,
-        1 => prop::sample::select(vec![Level::Hook, Level::Log, Level::Track, Level::Scopes, Level::Failing]),
+        3 => level,
+        2 => prop::sample::select(vec![
+            Level::Failing,
+            Level::Hook,
+            Level::Log,
+            Level::Track,
+            Level::Scopes,
+        ]),
     ];
     prop::collection::vec(level, 0..6)
 }
@@ -369,9 +375,9 @@ proptest! {
                 #[cfg(feature = "hooks")]
                 Level::Failing => never_failing(top),
                 #[cfg(feature = "hooks")]
-                Level::Hook => every_pool::hooked(top),
+                Level::Hook => crate::every_pool::hooked(top),
                 #[cfg(feature = "hooks")]
-                Level::Log => every_pool::logged(top),
+                Level::Log => crate::every_pool::logged(top),
                 #[cfg(feature = "hooks")]
                 Level::Track => top.track(offheap::TrackOptions::default()),
                 #[cfg(feature = "hooks")]
