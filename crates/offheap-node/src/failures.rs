@@ -261,7 +261,6 @@ pub fn sweep_end(env: Env, outcome: u32, error: String) -> napi::Result<()> {
 
 /// Takes the hooks off, and says what was found.
 #[napi(catch_unwind)]
-#[expect(clippy::cast_precision_loss, reason = "counters below 2^53")]
 pub fn sweep_finish(env: Env) -> napi::Result<NativeSweepReport> {
     let state = Environment::of(env)?;
     let sweep = state.failures.sweep.take();

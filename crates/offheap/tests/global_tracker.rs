@@ -131,7 +131,7 @@ fn everything_may_be_asked_while_everything_is_tracked() {
                     if let Some(call) = origin::take_pending() {
                         call.set_stack(text.as_str().into());
                     }
-                    if i % 50 == 0 {
+                    if i % 100 == 0 {
                         drop((tracker.live(), tracker.sites(), tracker.forgotten()));
                         drop(tracker.report().to_string());
                     }

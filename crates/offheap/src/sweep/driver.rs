@@ -63,7 +63,8 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// Starts a sweep; the first run is undisturbed.
+    /// Starts a sweep; the first run is undisturbed. What an error means is the caller's to say:
+    /// [`is_out_of_memory`](SweepOptions::is_out_of_memory) is not asked.
     ///
     /// # Errors
     /// - [`Busy`](crate::ErrorKind::Busy) while another sweep over domains is on;

@@ -19,6 +19,8 @@ mod domains;
 mod environment;
 mod every_pool;
 #[cfg(feature = "hooks")]
+mod exports;
+#[cfg(feature = "hooks")]
 mod failing;
 mod interop;
 mod io;
@@ -30,6 +32,8 @@ mod python_buffers;
 mod refusing;
 #[cfg(feature = "hooks")]
 mod scopes;
+#[cfg(feature = "hooks")]
+mod sweep;
 #[cfg(feature = "hooks")]
 mod sweep_driver;
 #[cfg(feature = "hooks")]

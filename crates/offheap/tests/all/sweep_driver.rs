@@ -9,7 +9,8 @@ use offheap::{
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
-use std::sync::{Mutex, mpsc};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Without domains: such sweeps disturb nobody and need no turn.
@@ -265,7 +266,9 @@ fn it_ends_when_the_code_does_not() {
 
 #[test]
 fn runs_one_at_a_time_may_be_abandoned() {
+    fn goes_to_other_threads<T: Send + Sync>(_: &T) {}
     let mut sweep = Sweep::start(pool_only()).unwrap();
+    goes_to_other_threads(&sweep);
     let pool = sweep.pool().clone();
     // Nothing fails and nothing counts between the runs.
     sweep.end(Outcome::Passed);
@@ -364,40 +367,46 @@ fn other_threads_go_on_undisturbed() {
             domains: Domain::ALL.to_vec(),
             ..Default::default()
         };
-        let (stop, stopped) = mpsc::channel::<()>();
-        let (begun, begins) = mpsc::channel::<()>();
-        let other = std::thread::spawn(move || {
-            let mut made = 0_u64;
-            let pool = system_memory_pool();
-            while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
-                let buffer = take(&pool).expect("no failure here");
-                let block = Domain::Raw.malloc(100);
-                assert!(!block.is_null());
-                // SAFETY: the block just allocated.
-                unsafe { Domain::Raw.free(block) };
-                drop(buffer);
-                made += 1;
-                // Nobody listens from the second time on.
-                let _ = begun.send(());
-            }
-            made
-        });
-        begins.recv().unwrap();
-        for _ in 0..50 {
-            let report = sweep_out_of_memory(options.clone(), |pool| {
-                let mut builder = BufferBuilder::new(pool);
-                for _ in 0..4 {
-                    builder.append(&[0; 100])?;
+        let (made, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let pool = system_memory_pool();
+                while !stop.load(Ordering::Relaxed) {
+                    let buffer = take(&pool).expect("no failure here");
+                    let block = Domain::Raw.malloc(100);
+                    assert!(!block.is_null());
+                    // SAFETY: the block just allocated.
+                    unsafe { Domain::Raw.free(block) };
+                    drop(buffer);
+                    made.fetch_add(1, Ordering::Relaxed);
                 }
-                builder.finish(true)
-            })
-            .unwrap();
-            report.assert_clean();
-            assert_eq!(report.requests, 5);
-        }
-        drop(stop);
-        assert!(other.join().unwrap() > 0);
+            });
+            // Also when a check fails, or the thread would go on for ever.
+            let _stop = StopsAtTheEnd(&stop);
+            let mut sweeps = 0;
+            while sweeps < 50 || made.load(Ordering::Relaxed) < 1000 {
+                let report = sweep_out_of_memory(options.clone(), |pool| {
+                    let mut builder = BufferBuilder::new(pool);
+                    for _ in 0..4 {
+                        builder.append(&[0; 100])?;
+                    }
+                    builder.finish(true)
+                })
+                .unwrap();
+                report.assert_clean();
+                assert_eq!(report.requests, 5);
+                sweeps += 1;
+            }
+        });
     });
+}
+
+struct StopsAtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopsAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]

@@ -158,6 +158,10 @@ impl DebugPool {
 
     /// Makes a live block of this pool `Busy`: the caller's alone. Else says what is wrong with the
     /// call, without touching anything.
+    #[expect(
+        clippy::result_large_err,
+        reason = "made under a lock, where nothing may be boxed"
+    )]
     fn claim(&self, ptr: NonNull<u8>) -> Result<Record, Option<Finding>> {
         TABLE.with(ptr, |record| {
             let record = record.ok_or(None)?;
