@@ -10,6 +10,7 @@ use crate::pool::{BackendStatistics, MemoryPool, Notice, Padding, Pool};
 use std::any::Any;
 use std::cell::Cell;
 use std::fmt::Debug;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -184,10 +185,12 @@ impl Hooked {
             Ok(value) => Some(value),
             Err(payload) => {
                 if !self.has_panicked.swap(true, Ordering::Relaxed) {
-                    eprintln!(
+                    // Where stderr is gone there is nobody to tell.
+                    drop(writeln!(
+                        std::io::stderr(),
                         "offheap: a hook over pool '{}' panicked; its requests go on without it",
                         self.upstream.name()
-                    );
+                    ));
                 }
                 // Dropping a payload may panic again: that of a plain message cannot.
                 std::mem::forget(payload);

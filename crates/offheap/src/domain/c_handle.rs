@@ -5,6 +5,7 @@ use super::c_allocator::{CAllocator, with_calloc_shape};
 use crate::alignment::Alignment;
 use crate::pool::Pool;
 use std::ffi::c_void;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::{Mutex, PoisonError};
@@ -129,9 +130,10 @@ unsafe extern "C" fn pool_realloc(
             return make(pool, new_size, false);
         };
         let Some(entry) = BLOCKS.remove(pool.key(), block) else {
-            eprintln!(
+            drop(writeln!(
+                std::io::stderr(),
                 "offheap: realloc of {block:p}: no live block of this allocator; it was left alone"
-            );
+            ));
             return ptr::null_mut();
         };
         let new_size = new_size.max(1);
@@ -156,9 +158,10 @@ unsafe extern "C" fn pool_free(ctx: *mut c_void, ptr: *mut c_void) {
             match BLOCKS.remove(pool.key(), block) {
                 // SAFETY: C's contract for `free`; the entry says how the block was made.
                 Some(entry) => unsafe { pool.free(block, entry.size, entry.alignment) },
-                None => eprintln!(
+                None => drop(writeln!(
+                    std::io::stderr(),
                     "offheap: free of {block:p}: no live block of this allocator; it was left alone"
-                ),
+                )),
             }
         }
         ptr::null_mut()

@@ -340,7 +340,10 @@ impl Domain {
         #[cfg(feature = "hooks")]
         crate::adaptor::report_misuse(self, owner, function == "free", block, &report);
         #[cfg(not(feature = "hooks"))]
-        eprintln!("offheap: {report}");
+        drop(std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("offheap: {report}\n"),
+        ));
     }
 }
 

@@ -4,6 +4,7 @@ use super::backend::{BACKENDS, Backend, SUPPORTED};
 use super::handle::{Pool, PoolCore};
 use crate::domain::Slot;
 use crate::error::Result;
+use std::io::Write;
 use std::sync::LazyLock;
 
 static SYSTEM: PoolCore = PoolCore::of_backend(Backend::System);
@@ -97,10 +98,11 @@ static INITIAL: LazyLock<&'static PoolCore> = LazyLock::new(|| {
     match Backend::named(&value) {
         Ok(backend) => core_of(backend),
         Err(_) => {
-            eprintln!(
+            drop(writeln!(
+                std::io::stderr(),
                 "offheap: unsupported backend '{value}' specified in {variable} (supported: {SUPPORTED}); using '{}'",
                 preferred.name()
-            );
+            ));
             core_of(preferred)
         }
     }

@@ -467,3 +467,42 @@ fn hooks_over_domains_come_off_in_any_order() {
         }
     });
 }
+
+/// What is said on stderr never panics, neither in an allocation nor in a free.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_stderr_fails_no_request() {
+    #[derive(Debug)]
+    struct Panics;
+    impl Hook for Panics {
+        fn before(&self, _: &Request, _: &Pool) -> offheap::Result<()> {
+            panic!("on purpose")
+        }
+    }
+    alone("domains::a_full_stderr_fails_no_request", || {
+        let full = std::fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&full);
+        // SAFETY: both are open; this process is the test's alone.
+        let saved = unsafe { libc::dup(2) };
+        // SAFETY: as above.
+        unsafe { libc::dup2(fd, 2) };
+        let result = std::panic::catch_unwind(|| {
+            let pool = default_memory_pool().hook(Arc::new(Panics));
+            drop(MutableBuffer::zeroed(100, &pool).unwrap());
+            let c = offheap::c_allocator_of(&pool);
+            let mut local = 0_u64;
+            // SAFETY: stray pointers are reported and left alone.
+            unsafe {
+                Domain::Raw.free((&raw mut local).cast());
+                (c.free)(c.ctx, (&raw mut local).cast());
+                (c.realloc)(c.ctx, (&raw mut local).cast(), 10)
+            }
+        });
+        // SAFETY: as above.
+        unsafe { libc::dup2(saved, 2) };
+        assert!(result.unwrap().is_null());
+    });
+}

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::origin::Origin;
 use crate::pool::Pool;
 use std::any::Any;
+use std::io::Write;
 use std::ptr::NonNull;
 
 impl Pool {
@@ -144,7 +145,7 @@ pub(crate) fn report_misuse(
 ) {
     let pools = [Some(domain), owner].map(|domain| domain.map(Domain::allocator));
     let Some(source) = pools.iter().flatten().find_map(debug_source) else {
-        eprintln!("offheap: {said}");
+        drop(writeln!(std::io::stderr(), "offheap: {said}"));
         return;
     };
     let on = if is_free {
