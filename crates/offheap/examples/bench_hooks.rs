@@ -2,9 +2,9 @@
 //! allocation and its free.
 //!
 //! Built with the feature `hooks` and without it (`npm run bench:hooks` does both and lets the two
-//! programs take turns), the works `pool …`, `limit …` and `buffer …` show what hooks cost that
-//! nobody installed: at most 1.05 times. The rounds are asked for one by one on stdin, so that what
-//! disturbs the machine disturbs both programs.
+//! programs take turns, each round in a process of its own), the works `pool …`, `limit …` and `buffer …` show what hooks cost that
+//! nobody installed: at most 1.05 times. What to measure
+//! comes on stdin: `off`, `on`.
 
 use offheap::{Alignment, MutableBuffer, Pool, UninitBuffer, default_memory_pool};
 use std::hint::black_box;
@@ -111,8 +111,7 @@ fn main() {
             "off" => off(),
             #[cfg(feature = "hooks")]
             "on" => on(),
-            _ => {}
+            other => eprintln!("nothing is called '{other}' here"),
         }
-        println!("done");
     }
 }

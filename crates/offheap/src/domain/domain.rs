@@ -423,9 +423,26 @@ fn small_serves(size: usize, alignment: Alignment) -> bool {
 pub(crate) fn allocate_control(size: usize, alignment: Alignment) -> Option<NonNull<u8>> {
     debug_assert!(small_serves(size, alignment));
     if cfg!(feature = "hooks") && OBJECT.was_set() {
-        return NonNull::new(Domain::Object.aligned_malloc(size, alignment));
+        return allocate_listed_control(size, alignment);
     }
     small::allocate(size, alignment.get())
+}
+
+/// Out of the way of those who never replace an allocator.
+#[cold]
+#[inline(never)]
+fn allocate_listed_control(size: usize, alignment: Alignment) -> Option<NonNull<u8>> {
+    NonNull::new(Domain::Object.aligned_malloc(size, alignment))
+}
+
+/// # Safety
+/// - As [`free_control`].
+#[cold]
+#[inline(never)]
+unsafe fn free_listed_control(block: NonNull<u8>) {
+    // SAFETY: the caller's promise; a block that was made before the allocator was replaced is found
+    // among the small ones.
+    unsafe { Domain::Object.free(block.as_ptr()) };
 }
 
 /// # Safety
@@ -433,9 +450,8 @@ pub(crate) fn allocate_control(size: usize, alignment: Alignment) -> Option<NonN
 #[inline]
 pub(crate) unsafe fn free_control(block: NonNull<u8>, size: usize, alignment: Alignment) {
     if cfg!(feature = "hooks") && OBJECT.was_set() {
-        // SAFETY: the caller's promise; a block that was made before the allocator was replaced is
-        // found among the small ones.
-        unsafe { Domain::Object.free(block.as_ptr()) };
+        // SAFETY: the caller's promise.
+        unsafe { free_listed_control(block) };
     } else {
         // SAFETY: the caller's promise; no other allocator was ever in place.
         unsafe { small::free(block, size, alignment.get()) };
