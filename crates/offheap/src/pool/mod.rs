@@ -2,6 +2,7 @@
 
 mod account;
 mod backend;
+mod contained;
 mod default;
 mod handle;
 mod inside;
@@ -18,6 +19,7 @@ mod zero;
 pub(crate) use account::UNLIMITED;
 pub use backend::BackendStatistics;
 pub(crate) use backend::{BACKENDS, Backend};
+pub(crate) use contained::contained;
 pub(crate) use default::{backend_of_environment, backend_pool};
 pub use default::{
     default_memory_pool, jemalloc_memory_pool, memory_pool_named, mimalloc_memory_pool,
