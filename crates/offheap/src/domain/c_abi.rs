@@ -12,8 +12,7 @@ use std::ptr;
 
 fn guarded<T>(refused: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
-        // A payload's own destructor may panic.
-        std::mem::forget(payload);
+        crate::panic::discard(payload);
         refused
     })
 }

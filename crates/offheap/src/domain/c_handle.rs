@@ -72,7 +72,7 @@ unsafe fn pool_of(ctx: *mut c_void) -> &'static Pool {
 /// A panic of a custom source must not unwind into C: it is an allocation that failed.
 fn no_panic(body: impl FnOnce() -> *mut c_void) -> *mut c_void {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
-        std::mem::forget(payload);
+        crate::panic::discard(payload);
         ptr::null_mut()
     })
 }

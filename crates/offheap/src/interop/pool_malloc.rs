@@ -72,8 +72,7 @@ unsafe fn data_of(block: NonNull<u8>, size: usize) -> *mut c_void {
 /// Runs a call that a source of the program's own may make panic; then it gives `None`.
 fn contained<T>(call: impl FnOnce() -> Option<T>) -> Option<T> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
-        // The payload's destructor may panic, too.
-        std::mem::forget(payload);
+        crate::panic::discard(payload);
         None
     })
 }
