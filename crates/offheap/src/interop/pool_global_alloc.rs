@@ -12,8 +12,7 @@
 use crate::alignment::{Alignment, MAX_ALIGNMENT};
 use crate::error::{Error, Result};
 use crate::pool::{
-    BACKENDS, Backend, Inside, Pool, Statistics, backend_of_environment, contained,
-    plain_backend_pool,
+    BACKENDS, Backend, Inside, Pool, Statistics, backend_of_environment, plain_backend_pool,
 };
 use std::alloc::{GlobalAlloc, Layout};
 use std::fmt;
@@ -312,7 +311,7 @@ fn passes_by() -> bool {
 /// Runs a call of an installed pool. `None` when it panics.
 fn guarded<T>(call: impl FnOnce() -> Option<T>) -> Option<T> {
     let _inside = Inside::enter();
-    contained(call)
+    crate::panic::caught(call).flatten()
 }
 
 /// A block with a header.

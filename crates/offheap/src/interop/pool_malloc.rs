@@ -7,7 +7,8 @@
 //! ```
 
 use crate::alignment::Alignment;
-use crate::pool::{Pool, contained};
+use crate::panic::caught;
+use crate::pool::Pool;
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 
@@ -80,10 +81,11 @@ impl PoolMalloc {
     }
 
     fn allocate(&self, size: usize, zeroed: bool) -> *mut c_void {
-        contained(|| {
+        caught(|| {
             self.pool
                 .allocate_prefixed(HEADER, size, Alignment::DEFAULT, zeroed)
         })
+        .flatten()
         // SAFETY: the pool gave a header and `size` bytes.
         .map_or(ptr::null_mut(), |block| unsafe { data_of(block, size) })
     }
@@ -115,10 +117,11 @@ impl PoolMalloc {
         // SAFETY: the caller's promise.
         let (block, old) = unsafe { size_of_block(data) };
         // SAFETY: the block is the pool's, with that size, and nobody uses it meanwhile.
-        contained(|| unsafe {
+        caught(|| unsafe {
             self.pool
                 .reallocate_prefixed(block, HEADER, old, size, Alignment::DEFAULT)
         })
+        .flatten()
         // SAFETY: as in `allocate`.
         .map_or(ptr::null_mut(), |block| unsafe { data_of(block, size) })
     }
@@ -134,13 +137,12 @@ impl PoolMalloc {
         };
         // SAFETY: the caller's promise.
         let (block, size) = unsafe { size_of_block(data) };
-        contained(|| {
+        caught(|| {
             // SAFETY: the block is the pool's, with that size, and the caller gives it up.
             unsafe {
                 self.pool
                     .free_prefixed(block, HEADER, size, Alignment::DEFAULT);
             }
-            Some(())
         });
     }
 

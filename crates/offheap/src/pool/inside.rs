@@ -1,6 +1,5 @@
 //! Whether this thread serves an allocation.
 
-use super::contained::contained;
 use super::handle::Pool;
 use crate::alignment::Alignment;
 use std::cell::Cell;
@@ -95,10 +94,9 @@ impl Inside {
                 alignment,
             } = unsafe { first.read() };
             DEFERRED.set(next);
-            contained(|| {
+            crate::panic::caught(|| {
                 // SAFETY: the promise of `defer`'s caller.
                 unsafe { pool.free_prefixed(first.cast(), prefix, size, alignment) };
-                Some(())
             });
         }
     }

@@ -2,7 +2,6 @@
 
 mod account;
 mod backend;
-mod contained;
 mod default;
 mod handle;
 mod inside;
@@ -19,7 +18,6 @@ mod zero;
 pub(crate) use account::UNLIMITED;
 pub use backend::BackendStatistics;
 pub(crate) use backend::{BACKENDS, Backend};
-pub(crate) use contained::contained;
 #[cfg(feature = "hooks")]
 pub(crate) use default::replace_default_memory_pool;
 pub(crate) use default::{backend_of_environment, plain_backend_pool};
