@@ -138,6 +138,7 @@ impl DebugPool {
             pool: Arc::clone(&self.identity),
             state: State::Live,
             seal: None,
+            is_ended: false,
             allocated_at: origin,
             freed_at: None,
         };
@@ -225,7 +226,12 @@ impl DebugPool {
                 let kind = kind(CorruptionKind::Overflow);
                 note(&mut findings, Finding::of(kind, record, Some(at)));
             }
-            if !dead && record.seal.is_some_and(|seal| seal != block.fingerprint()) {
+            if !dead && record.is_ended {
+                if let Some(at) = block.dead_damage() {
+                    let kind = CorruptionKind::StaleView;
+                    note(&mut findings, Finding::of(kind, record, Some(at)));
+                }
+            } else if !dead && record.seal.is_some_and(|seal| seal != block.fingerprint()) {
                 let kind = CorruptionKind::ImmutableWrite;
                 note(&mut findings, Finding::of(kind, record, None));
             }
@@ -239,6 +245,7 @@ impl DebugPool {
             !matches!(
                 finding.kind,
                 CorruptionKind::ImmutableWrite
+                    | CorruptionKind::StaleView
                     | CorruptionKind::WrongSize { .. }
                     | CorruptionKind::WrongAlignment { .. }
             )
@@ -483,6 +490,11 @@ unsafe impl MemoryPool for DebugPool {
                     Notice::Sealed => record.seal = Some(unsafe { record.block.fingerprint() }),
                     // Work in flight may still write a parked block.
                     Notice::Unsealed | Notice::Parked => record.seal = None,
+                    Notice::Ended => {
+                        // SAFETY: as above, and nobody may use the bytes any more.
+                        unsafe { record.block.fill(DEAD) };
+                        record.is_ended = true;
+                    }
                     Notice::Forgotten => {}
                 }
             }
