@@ -66,6 +66,17 @@ impl Pool {
         self.debugged(options, Domain::Mem)
     }
 
+    /// What the outermost debug hooks that requests of this pool pass were told.
+    pub fn debug_options(&self) -> Option<&DebugOptions> {
+        debug_source(self).map(DebugPool::options)
+    }
+
+    /// Whether a live block of this pool's debug hooks is damaged: what a free would report. False
+    /// without debug hooks, and for an address that is no block's.
+    pub fn is_damaged(&self, ptr: NonNull<u8>) -> bool {
+        debug_source(self).is_some_and(|source| source.is_damaged(ptr))
+    }
+
     fn debugged(&self, options: DebugOptions, domain: Domain) -> Self {
         self.child_over("debug", |name| {
             DebugPool::new(self.clone(), options, domain.letter(), name)

@@ -139,6 +139,7 @@ impl DebugPool {
             pool: Arc::clone(&self.identity),
             state: State::Live,
             seal: None,
+            is_ended: false,
             allocated_at: origin,
             freed_at: None,
         };
@@ -230,7 +231,12 @@ impl DebugPool {
                 let kind = kind(CorruptionKind::Overflow);
                 note(&mut findings, Finding::of(kind, record, Some(at)));
             }
-            if !dead && record.seal.is_some_and(|seal| seal != block.fingerprint()) {
+            if !dead && record.is_ended {
+                if let Some(at) = block.dead_damage() {
+                    let kind = CorruptionKind::StaleView;
+                    note(&mut findings, Finding::of(kind, record, Some(at)));
+                }
+            } else if !dead && record.seal.is_some_and(|seal| seal != block.fingerprint()) {
                 let kind = CorruptionKind::ImmutableWrite;
                 note(&mut findings, Finding::of(kind, record, None));
             }
@@ -244,6 +250,7 @@ impl DebugPool {
             !matches!(
                 finding.kind,
                 CorruptionKind::ImmutableWrite
+                    | CorruptionKind::StaleView
                     | CorruptionKind::WrongSize { .. }
                     | CorruptionKind::WrongAlignment { .. }
             )
@@ -323,6 +330,18 @@ impl DebugPool {
             return finding.into_corruption(on, at, &self.identity.name);
         }
         invalid_pointer(ptr, on, at, (&self.identity.name, self.identity.letter))
+    }
+
+    /// Whether a live block of these hooks is damaged.
+    pub(super) fn is_damaged(&self, ptr: NonNull<u8>) -> bool {
+        TABLE.with(ptr, |record| {
+            record.is_some_and(|record| {
+                record.is_of(&self.identity)
+                    && record.state == State::Live
+                    // SAFETY: the record is locked and live, so its memory stays.
+                    && unsafe { Self::damage(record) }.iter().any(Option::is_some)
+            })
+        })
     }
 
     /// Every damage of this pool's blocks, live and held back.
@@ -488,6 +507,11 @@ unsafe impl MemoryPool for DebugPool {
                     Notice::Sealed => record.seal = Some(unsafe { record.block.fingerprint() }),
                     // Work in flight may still write a parked block.
                     Notice::Unsealed | Notice::Parked => record.seal = None,
+                    Notice::Ended => {
+                        // SAFETY: as above, and nobody may use the bytes any more.
+                        unsafe { record.block.fill(DEAD) };
+                        record.is_ended = true;
+                    }
                     Notice::Forgotten => {}
                 }
             }
