@@ -12,8 +12,8 @@ import { runSteps } from './steps.mjs'
 const [which = 'all', ...options] = process.argv.slice(2)
 if (!['all', 'rust', 'node'].includes(which)) throw new Error(`unknown tests: ${which}; there are: all, rust, node`)
 
-/** Every set of allocator backends that the core can be built with. */
-const features = { none: '', jemalloc: 'jemalloc', mimalloc: 'mimalloc', both: 'jemalloc,mimalloc' }
+/** Every set of allocator backends that the core can be built with; the one without any is without hooks, too. */
+const features = { none: '', jemalloc: 'jemalloc,hooks', mimalloc: 'mimalloc,hooks', both: 'jemalloc,mimalloc,hooks' }
 // jemalloc's build does not support MSVC.
 if (process.platform === 'win32') for (const name of ['jemalloc', 'both']) delete features[name]
 

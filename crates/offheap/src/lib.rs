@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Layers, each using only those before it: [`pool`] (with its adaptors), [`buffer`], [`builder`]
-//! and [`io`].
+//! and [`io`]. [`interop`] needs pools alone.
 
 pub mod adaptor;
 mod alignment;
@@ -23,6 +23,7 @@ pub mod buffer;
 pub mod builder;
 pub mod domain;
 mod error;
+pub mod interop;
 pub mod io;
 #[cfg(feature = "hooks")]
 pub mod origin;
@@ -33,13 +34,16 @@ mod sync;
 
 #[cfg(feature = "hooks")]
 pub use adaptor::{
-    Failing, FailingOptions, Hook, HookedDomains, Request, remove_no_memory, set_no_memory,
+    Allocation, Corruption, CorruptionKind, DebugOptions, DetectedOn, Failing, FailingOptions,
+    Hook, HookedDomains, OnError, Request, Site, TrackOptions, Tracker, remove_no_memory,
+    set_foreign_stack_provider, set_no_memory, set_throw_handler, setup_debug_hooks,
 };
 pub use alignment::{Alignment, MAX_ALIGNMENT};
 pub use buffer::{Block, Buffer, MutableBuffer, ParkedBlock, ResizableBuffer, UninitBuffer};
 pub use builder::{BitmapBuilder, BufferBuilder, TypedBufferBuilder};
 pub use domain::{CAllocator, Domain, c_allocator_of, object_memory_pool};
 pub use error::{Error, ErrorKind, Result};
+pub use interop::{AllocatorPool, GlobalAllocPool, PoolAllocator, PoolGlobalAlloc, PoolMalloc};
 pub use io::{BufferOutputStream, BufferReader, FixedSizeBufferWriter, MockOutputStream};
 pub use pool::{
     LeakReport, MemoryPool, Notice, Padding, Pool, Statistics, default_memory_pool,

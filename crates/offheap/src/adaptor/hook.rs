@@ -127,6 +127,12 @@ fn is_running(hook: *const ()) -> bool {
     false
 }
 
+/// An address on the stack between the innermost hook that runs on this thread and the request that
+/// it sees; 0 when none runs. Frames below are ours.
+pub(super) fn running_mark() -> usize {
+    RUNNING.get().map_or(0, |running| running.addr().get())
+}
+
 /// Unlinks the innermost entry, also when the hook panics.
 struct Unlink(Option<NonNull<Running>>);
 
@@ -235,6 +241,17 @@ unsafe impl MemoryPool for Hooked {
     }
 
     unsafe fn free(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
+        // SAFETY: the caller's promise.
+        unsafe { self.free_checked(ptr, size, alignment, &mut Some(size)) };
+    }
+
+    unsafe fn free_checked(
+        &self,
+        ptr: NonNull<u8>,
+        size: usize,
+        alignment: Alignment,
+        freed: &mut Option<usize>,
+    ) {
         let request = Request::Free {
             ptr,
             size,
@@ -243,7 +260,7 @@ unsafe impl MemoryPool for Hooked {
         // A free cannot be refused.
         drop(self.before(&request));
         // SAFETY: the caller's promise; the block is the upstream's.
-        unsafe { self.upstream.free(ptr, size, alignment) };
+        unsafe { MemoryPool::free_checked(&self.upstream, ptr, size, alignment, freed) };
         self.run(|hook| hook.after(&request, Ok(None)));
     }
 

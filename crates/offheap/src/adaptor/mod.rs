@@ -2,6 +2,8 @@
 //! sources of their own that see every request on its way.
 
 #[cfg(feature = "hooks")]
+mod at_exit;
+#[cfg(feature = "hooks")]
 mod debug;
 #[cfg(feature = "hooks")]
 mod failing;
@@ -13,9 +15,18 @@ mod limit;
 #[cfg(feature = "hooks")]
 mod no_memory;
 mod proxy;
+#[cfg(feature = "hooks")]
+mod track;
 
 #[cfg(feature = "hooks")]
-pub(crate) use debug::{debug_as_environment_says, environment_debug, report_misuse};
+pub use debug::{
+    Corruption, CorruptionKind, DebugOptions, DetectedOn, OnError, set_foreign_stack_provider,
+    set_throw_handler, setup_debug_hooks,
+};
+#[cfg(feature = "hooks")]
+pub(crate) use debug::{
+    debug_as_environment_says, environment_debug, initial_raw_pool, is_debugged, report_misuse,
+};
 #[cfg(feature = "hooks")]
 pub use failing::{Failing, FailingOptions};
 #[cfg(feature = "hooks")]
@@ -24,3 +35,5 @@ pub use hook::{Hook, Request};
 pub use hooked_domains::HookedDomains;
 #[cfg(feature = "hooks")]
 pub use no_memory::{remove_no_memory, set_no_memory};
+#[cfg(feature = "hooks")]
+pub use track::{Allocation, Site, TrackOptions, Tracker};

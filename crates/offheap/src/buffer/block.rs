@@ -85,6 +85,17 @@ unsafe fn free_control(control: NonNull<Control>) {
     }
 }
 
+/// Frees a control block that nobody else has.
+struct FreeControl(NonNull<Control>);
+
+impl Drop for FreeControl {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: it is made for the last reference.
+        unsafe { free_control(self.0) };
+    }
+}
+
 #[cold]
 fn no_control(size: usize, pool: &Pool) -> Error {
     Error::allocator_refused(size as u64, pool.bytes_allocated(), pool.name().to_owned())
@@ -285,12 +296,12 @@ impl Block {
 unsafe fn free_parked(control: NonNull<Control>) {
     // SAFETY: the caller's promise: nobody else reads the control block.
     let inner = unsafe { control.as_ref() };
+    // Also when debug hooks report by a panic.
+    let _free = FreeControl(control);
     if let Some(pool) = &inner.pool {
         // SAFETY: the block came from this pool with these figures and was parked.
         unsafe { pool.free_parked(inner.ptr, inner.size, inner.alignment) };
     }
-    // SAFETY: the caller's promise.
-    unsafe { free_control(control) };
 }
 
 impl Clone for Block {
@@ -311,13 +322,13 @@ impl Drop for Block {
         match control.counts.release() {
             Released::Shared => {}
             Released::Free => {
+                // The last reference. Also when debug hooks report by a panic.
+                let _free = FreeControl(self.control);
                 if let Some(pool) = &control.pool {
                     // SAFETY: the block came from this pool with these figures, and this was the
                     // last reference.
                     unsafe { pool.free(control.ptr, control.size, control.alignment) };
                 }
-                // SAFETY: the last reference.
-                unsafe { free_control(self.control) };
             }
             Released::Parked => self.settle_parked(),
         }

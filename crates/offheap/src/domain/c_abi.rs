@@ -5,6 +5,7 @@
 use super::c_allocator::CAllocator;
 use super::c_handle::{c_allocator_of, pool_of_c_allocator};
 use super::domain::Domain;
+use super::small::{ArenaAllocator, get_arena_allocator, set_arena_allocator};
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -134,6 +135,79 @@ pub unsafe extern "C" fn offheap_set_allocator(
         // SAFETY: the caller's promise, with no null function.
         let pool = unsafe { pool_of_c_allocator(allocator.read()) };
         match domain.set_allocator(&pool) {
+            Ok(()) => 0,
+            Err(_) => -1,
+        }
+    })
+}
+
+/// `{ctx, alloc, free}` as C may fill it in: with null pointers.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct CArenaAllocator {
+    /// Passed to the functions.
+    pub ctx: *mut c_void,
+    /// Makes an arena.
+    pub alloc: Option<super::ArenaAllocFn>,
+    /// Takes an arena back.
+    pub free: Option<super::ArenaFreeFn>,
+}
+
+/// Writes the arena allocator.
+///
+/// # Safety
+/// - `allocator` is null or valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn offheap_get_arena_allocator(allocator: *mut CArenaAllocator) -> c_int {
+    guarded(-1, || {
+        if allocator.is_null() {
+            return -1;
+        }
+        let now = get_arena_allocator();
+        let (ctx, alloc, free) = now.as_raw_parts();
+        // C never says that it is done with what it got.
+        std::mem::forget(now);
+        let fields = CArenaAllocator {
+            ctx,
+            alloc: Some(alloc),
+            free: Some(free),
+        };
+        // SAFETY: the caller's promise; not null.
+        unsafe { allocator.write(fields) };
+        0
+    })
+}
+
+/// Sets the arena allocator.
+///
+/// # Safety
+/// - `allocator` is null, or points to a struct whose functions are null or keep the contract of
+///   [`ArenaAllocator::new`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn offheap_set_arena_allocator(allocator: *const CArenaAllocator) -> c_int {
+    guarded(-1, || {
+        if allocator.is_null() {
+            return -1;
+        }
+        // SAFETY: the caller's promise; not null.
+        let fields = unsafe { allocator.read() };
+        let (Some(alloc), Some(free)) = (fields.alloc, fields.free) else {
+            return -1;
+        };
+        // SAFETY: the caller's promise.
+        let new = unsafe { ArenaAllocator::new(fields.ctx, alloc, free) };
+        // Arenas that exist go back to the allocator that made them, which they keep.
+        set_arena_allocator(new);
+        0
+    })
+}
+
+/// Puts debug hooks that abort over all three domains; those that the environment asked for stay as
+/// they are.
+#[unsafe(no_mangle)]
+pub extern "C" fn offheap_setup_debug_hooks() -> c_int {
+    guarded(-1, || {
+        match crate::adaptor::setup_debug_hooks(&crate::adaptor::DebugOptions::default()) {
             Ok(()) => 0,
             Err(_) => -1,
         }

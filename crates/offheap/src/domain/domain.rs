@@ -5,11 +5,15 @@ use super::c_allocator::with_calloc_shape;
 use super::object_pool::object_memory_pool;
 use super::slot::Slot;
 use super::small;
+#[cfg(feature = "hooks")]
+use crate::adaptor::initial_raw_pool;
 use crate::alignment::Alignment;
 use crate::error::{Error, Result};
 #[cfg(feature = "hooks")]
 use crate::pool::replace_default_memory_pool;
-use crate::pool::{Pool, default_memory_pool, system_memory_pool};
+#[cfg(not(feature = "hooks"))]
+use crate::pool::system_memory_pool as initial_raw_pool;
+use crate::pool::{Pool, default_memory_pool};
 use std::fmt;
 use std::ptr::{self, NonNull};
 
@@ -82,7 +86,7 @@ impl Domain {
     /// The domain's allocator (`PyMem_GetAllocator`): allocate from it as from any pool.
     pub fn allocator(self) -> Pool {
         match self {
-            Self::Raw => RAW.get().unwrap_or_else(system_memory_pool),
+            Self::Raw => RAW.get().unwrap_or_else(initial_raw_pool),
             Self::Mem => default_memory_pool(),
             Self::Object => OBJECT.get().unwrap_or_else(object_memory_pool),
         }
@@ -121,7 +125,7 @@ impl Domain {
     #[cfg(feature = "hooks")]
     pub(crate) fn replace(self, pool: &Pool, expected: Option<&Pool>) -> Result<bool> {
         match self {
-            Self::Raw => RAW.replace(pool, &system_memory_pool(), expected),
+            Self::Raw => RAW.replace(pool, &initial_raw_pool(), expected),
             Self::Mem => replace_default_memory_pool(pool, expected),
             Self::Object => OBJECT.replace(pool, &object_memory_pool(), expected),
         }
@@ -154,7 +158,8 @@ impl Domain {
         let size = size.max(1);
         if self == Self::Object && OBJECT.get().is_none() {
             if !small_serves(size, alignment) {
-                return Self::Mem.make(size, alignment, zeroed);
+                // Of `mem`'s allocator, but this domain's block: giving it back to `mem` is misuse.
+                return self.make_from(Self::Mem.allocator(), size, alignment, zeroed);
             }
             let Some(block) = small::allocate(size, alignment.get()) else {
                 return ptr::null_mut();
@@ -233,13 +238,9 @@ impl Domain {
     /// # Safety
     /// As [`realloc`](Self::realloc), for a block that is not in the table.
     unsafe fn realloc_unlisted(self, block: NonNull<u8>, new_size: usize) -> *mut u8 {
-        if self != Self::Object {
+        let Some(room) = self.small_block_size(block) else {
             self.report_stray("realloc", block);
             return ptr::null_mut();
-        }
-        let Some(room) = small::block_size(block) else {
-            // SAFETY: the caller's promise: larger than small ones, the block is of the `mem` domain.
-            return unsafe { Self::Mem.realloc(block.as_ptr(), new_size) };
         };
         // Also to a smaller class: such blocks are meant to be short-lived or to stay as they are.
         if new_size <= room && OBJECT.get().is_none() {
@@ -269,7 +270,7 @@ impl Domain {
         };
         if self == Self::Object
             && !OBJECT.was_set()
-            && let Some(size) = small::block_size(block)
+            && let Some(size) = small::block_size(block.as_ptr())
         {
             // SAFETY: the caller's promise: a live small block.
             unsafe { small::free(block, size, Alignment::MALLOC.get()) };
@@ -285,13 +286,9 @@ impl Domain {
         if let Some(entry) = BLOCKS.remove(self as usize, block) {
             // SAFETY: the caller's promise; the entry says how the block was made.
             unsafe { entry.pool.free(block, entry.size, entry.alignment) };
-        } else if self == Self::Object {
-            match small::block_size(block) {
-                // SAFETY: the caller's promise: a live small block.
-                Some(size) => unsafe { small::free(block, size, Alignment::MALLOC.get()) },
-                // SAFETY: the caller's promise: a larger one of `mem`.
-                None => unsafe { Self::Mem.free_listed(block) },
-            }
+        } else if let Some(size) = self.small_block_size(block) {
+            // SAFETY: the caller's promise: a live small block.
+            unsafe { small::free(block, size, Alignment::MALLOC.get()) };
         } else {
             self.report_stray("free", block);
         }
@@ -301,10 +298,21 @@ impl Domain {
     /// an address that is no block of this domain.
     pub fn block_size(self, ptr: *mut u8) -> Option<usize> {
         let block = NonNull::new(ptr)?;
-        BLOCKS.size(self as usize, block).or_else(|| match self {
-            Self::Object => small::block_size(block).or_else(|| Self::Mem.block_size(ptr)),
-            _ => None,
-        })
+        BLOCKS
+            .size(self as usize, block)
+            .or_else(|| self.small_block_size(block))
+    }
+
+    /// The size of a small object that is not in the table. One that debug hooks know is no such
+    /// object, but lies inside of one, and was freed already.
+    fn small_block_size(self, block: NonNull<u8>) -> Option<usize> {
+        #[cfg(feature = "hooks")]
+        if OBJECT.was_set() && crate::adaptor::is_debugged(block) {
+            return None;
+        }
+        (self == Self::Object)
+            .then(|| small::block_size(block.as_ptr()))
+            .flatten()
     }
 
     #[cold]
@@ -321,7 +329,7 @@ impl Domain {
             ),
         };
         #[cfg(feature = "hooks")]
-        crate::adaptor::report_misuse(&report);
+        crate::adaptor::report_misuse(self, owner, function == "free", block, &report);
         #[cfg(not(feature = "hooks"))]
         eprintln!("offheap: {report}");
     }

@@ -9,7 +9,7 @@ mod c_handle;
 mod domain;
 mod object_pool;
 mod slot;
-mod small;
+pub(crate) mod small;
 
 #[cfg(feature = "hooks")]
 pub(crate) use blocks::{AddressHasher, AddressMap, Unhooked};
@@ -17,5 +17,9 @@ pub use c_allocator::CAllocator;
 pub use c_handle::{c_allocator_of, pool_of_c_allocator};
 pub use domain::Domain;
 pub(crate) use domain::{allocate_control, free_control};
-pub use object_pool::object_memory_pool;
+pub use object_pool::{object_memory_pool, small_object_statistics};
 pub(crate) use slot::Slot;
+pub use small::{
+    ArenaAllocFn, ArenaAllocator, ArenaFreeFn, ArenaSource, SmallObjectStatistics,
+    get_arena_allocator, set_arena_allocator,
+};

@@ -1,7 +1,7 @@
 //! The `object` domain's own allocator as a pool.
 
 use super::domain::Domain;
-use super::small;
+use super::small::{self, SmallObjectStatistics};
 use crate::alignment::Alignment;
 use crate::error::{Error, Result};
 use crate::pool::{MemoryPool, Padding, Pool, PoolCore};
@@ -81,4 +81,10 @@ static OBJECT_POOL: LazyLock<PoolCore> = LazyLock::new(|| PoolCore::built_in(Sma
 /// Its buffers have no padding. Cost: an allocation and free of 64 bytes are what mimalloc takes.
 pub fn object_memory_pool() -> Pool {
     Pool::of_static(&OBJECT_POOL)
+}
+
+/// What the small-object allocator holds: arenas, blocks, and what threads keep for their next
+/// requests. Cost: a lock for each of the 32 classes.
+pub fn small_object_statistics() -> SmallObjectStatistics {
+    small::statistics()
 }

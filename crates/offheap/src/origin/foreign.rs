@@ -101,3 +101,66 @@ pub fn current_foreign() -> Option<Arc<str>> {
         .ok()
         .flatten()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs on a thread of its own: what a binding tells is the thread's.
+    fn on_a_thread(body: impl FnOnce() + Send) {
+        std::thread::scope(|scope| {
+            scope.spawn(body);
+        });
+    }
+
+    #[test]
+    fn without_a_binding_there_is_nothing() {
+        on_a_thread(|| {
+            assert!(pending().is_none());
+            assert!(take_pending().is_none());
+        });
+    }
+
+    #[test]
+    fn the_events_of_one_call_share_what_it_tells() {
+        on_a_thread(|| {
+            this_thread_has_foreign_frames(true);
+            let (first, second) = (pending().unwrap(), pending().unwrap());
+            assert!(Arc::ptr_eq(&first, &second));
+            let taken = take_pending().unwrap();
+            taken.set_stack("f (a.js:1:2)".into());
+            taken.set_stack("too late".into());
+            assert_eq!(first.stack().map(|s| &**s), Some("f (a.js:1:2)"));
+            assert!(first.tags().is_none());
+            // The next call has its own.
+            assert!(take_pending().is_none());
+            assert!(pending().unwrap().stack().is_none());
+            drop_pending();
+            assert!(take_pending().is_none());
+        });
+    }
+
+    #[test]
+    fn a_binding_that_goes_takes_its_call_with_it() {
+        on_a_thread(|| {
+            this_thread_has_foreign_frames(true);
+            let waiting = pending().unwrap();
+            this_thread_has_foreign_frames(false);
+            assert_eq!(Arc::strong_count(&waiting), 1);
+            assert!(pending().is_none());
+        });
+    }
+
+    /// The slot is borrowed while it is filled: a capture from inside of that gets nothing.
+    #[test]
+    fn a_capture_inside_of_a_capture_gets_nothing() {
+        on_a_thread(|| {
+            this_thread_has_foreign_frames(true);
+            PENDING.with(|slot| {
+                let _borrowed = slot.borrow_mut();
+                assert!(pending().is_none());
+                assert!(take_pending().is_none());
+            });
+        });
+    }
+}

@@ -1,12 +1,16 @@
-//! Where a request for memory came from: thread, native frames, and the frames of a language above.
+//! Where a request for memory came from: thread, native frames, the frames of a language above, and
+//! tags.
 
 mod foreign;
 mod place;
 mod stacks;
+mod tags;
 
 pub use foreign::{
     Foreign, current_foreign, drop_pending, set_current_foreign, take_pending,
     this_thread_has_foreign_frames,
 };
 pub use place::Origin;
+pub(crate) use place::thread_number;
 pub use stacks::{Frame, StackId};
+pub use tags::with_tags;

@@ -2,12 +2,14 @@
 
 use super::foreign::{self, Foreign};
 use super::stacks::StackId;
+use super::tags;
 use std::cell::Cell;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Thread, time and stacks of a request.
+/// Thread, time, stacks and tags of a request.
 #[derive(Debug, Clone)]
 pub struct Origin {
     /// A number of its own for each thread, from 1 in the order of their first request.
@@ -18,6 +20,8 @@ pub struct Origin {
     pub native: StackId,
     /// The frames of the language above, told after the call.
     pub foreign: Option<Arc<Foreign>>,
+    /// What [`with_tags`](super::with_tags) says here.
+    pub tags: Option<Arc<str>>,
 }
 
 thread_local! {
@@ -26,7 +30,8 @@ thread_local! {
     static CAPTURING: Cell<bool> = const { Cell::new(false) };
 }
 
-fn thread_number() -> u64 {
+/// The calling thread's number: see [`Origin::thread`].
+pub(crate) fn thread_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     if THREAD.get() == 0 {
         THREAD.set(NEXT.fetch_add(1, Ordering::Relaxed));
@@ -35,13 +40,26 @@ fn thread_number() -> u64 {
 }
 
 impl Origin {
-    /// Where the calling thread is now, with `depth` native frames (at most 64; 0 for none).
+    /// Where the calling thread is now, with `depth` native frames (at most 64; 0 for none) besides
+    /// this crate's own, which [`StackId::frames`] leaves out.
+    #[inline(never)]
     pub fn capture(depth: usize) -> Self {
+        let here = 0_u8;
+        Self::capture_above(black_box(&raw const here).addr(), depth)
+    }
+
+    /// As [`capture`](Self::capture), without the frames whose stack lies below the address `mark`:
+    /// the inner ones, as stacks grow down.
+    pub(crate) fn capture_above(mark: usize, depth: usize) -> Self {
         let nested = CAPTURING.replace(true);
-        let (native, foreign) = if nested {
-            (StackId::NONE, None)
+        let (native, foreign, tags) = if nested {
+            (StackId::NONE, None, None)
         } else {
-            (StackId::capture(0, depth), foreign::pending())
+            (
+                StackId::capture_above(mark, depth),
+                foreign::pending(),
+                tags::current(),
+            )
         };
         CAPTURING.set(nested);
         Self {
@@ -49,6 +67,74 @@ impl Origin {
             time: Instant::now(),
             native,
             foreign,
+            tags,
         }
+    }
+
+    /// The frames of the language above, one a line, the innermost first, if they were told.
+    pub fn foreign_stack(&self) -> Option<Arc<str>> {
+        self.foreign.as_ref()?.stack().cloned()
+    }
+
+    /// The tags of this side and of the language above.
+    pub fn all_tags(&self) -> Option<Arc<str>> {
+        let foreign = self.foreign.as_ref().and_then(|foreign| foreign.tags());
+        match (&self.tags, foreign) {
+            (Some(own), Some(foreign)) => Some(format!("{foreign}, {own}").into()),
+            (own, foreign) => own.as_ref().or(foreign).cloned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{drop_pending, take_pending, this_thread_has_foreign_frames, with_tags};
+    use super::*;
+
+    #[test]
+    fn threads_have_numbers_of_their_own() {
+        let here = Origin::capture(0);
+        assert_eq!(here.thread, Origin::capture(0).thread);
+        assert!(here.native.is_none());
+        let there = std::thread::spawn(|| Origin::capture(0).thread)
+            .join()
+            .unwrap();
+        assert_ne!(here.thread, there);
+    }
+
+    #[test]
+    fn what_a_capture_allocates_captures_nothing() {
+        CAPTURING.set(true);
+        let nested = with_tags(&[("a", "1")], || Origin::capture(16));
+        CAPTURING.set(false);
+        assert!(nested.native.is_none() && nested.foreign.is_none() && nested.tags.is_none());
+        let after = with_tags(&[("a", "1")], || Origin::capture(16));
+        assert!(!after.native.is_none());
+        assert_eq!(after.all_tags().as_deref(), Some("a=1"));
+    }
+
+    #[test]
+    fn the_innermost_frame_is_the_one_that_asked() {
+        let origin = Origin::capture(16);
+        let frames = origin.native.frames();
+        assert!(
+            frames[0].to_string().contains("the_one_that_asked"),
+            "{frames:?}"
+        );
+    }
+
+    #[test]
+    fn tags_of_both_sides_are_joined() {
+        this_thread_has_foreign_frames(true);
+        let origin = with_tags(&[("query", "1")], || Origin::capture(0));
+        let foreign = take_pending().unwrap();
+        assert_eq!(origin.all_tags().as_deref(), Some("query=1"));
+        assert_eq!(origin.foreign_stack(), None);
+        foreign.set_tags("user=a".into());
+        foreign.set_stack("f (a.js:1:2)".into());
+        assert_eq!(origin.all_tags().as_deref(), Some("user=a, query=1"));
+        assert_eq!(origin.foreign_stack().as_deref(), Some("f (a.js:1:2)"));
+        drop_pending();
+        this_thread_has_foreign_frames(false);
     }
 }

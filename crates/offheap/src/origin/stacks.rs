@@ -8,6 +8,9 @@ use std::sync::{Mutex, PoisonError};
 /// The most native frames that are kept of a stack.
 pub(super) const DEEPEST: usize = 64;
 
+/// Frames that are kept beyond the depth asked for, since so many may be this crate's own.
+const OWN: usize = 6;
+
 /// A stack that was seen: two of the same frames are one. Zero frames are [`StackId::NONE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StackId(u32);
@@ -84,6 +87,47 @@ impl Stacks {
     }
 }
 
+/// Walks the calling thread's stack.
+#[inline]
+fn trace(each: impl FnMut(&backtrace::Frame) -> bool) {
+    #[cfg(windows)]
+    backtrace::trace(each);
+    // The crate's lock would make all threads that capture take turns; it is there for dbghelp.
+    #[cfg(not(windows))]
+    // SAFETY: the unwinders of other systems may be used by many threads at once.
+    unsafe {
+        backtrace::trace_unsynchronized(each);
+    }
+}
+
+/// Whose code a frame is.
+#[derive(PartialEq, Eq)]
+enum Owner {
+    Offheap,
+    /// What stands between frames of ours: `catch_unwind` and the like.
+    Standard,
+    Program,
+}
+
+fn owner(frame: &Frame) -> Owner {
+    let Some(name) = frame.function.as_deref() else {
+        return Owner::Program;
+    };
+    let starts = |prefixes: &[&str]| {
+        let name = name.trim_start_matches(['<', '&']);
+        prefixes.iter().any(|prefix| name.starts_with(prefix))
+    };
+    if name.contains("::tests::") {
+        Owner::Program
+    } else if starts(&["offheap::", "offheap_node::", "backtrace::"]) {
+        Owner::Offheap
+    } else if starts(&["std::", "core::", "alloc::", "__rust"]) {
+        Owner::Standard
+    } else {
+        Owner::Program
+    }
+}
+
 impl StackId {
     /// No stack.
     pub const NONE: Self = Self(NO_STACK);
@@ -92,15 +136,37 @@ impl StackId {
     /// to 4 us, mostly unwinding; JavaScript frames end it. Takes memory for stacks not seen before:
     /// 8 bytes a frame and 20 more.
     pub fn capture(skip: usize, depth: usize) -> Self {
+        let mut seen = 0;
+        Self::capture_where(depth, |_| {
+            seen += 1;
+            seen > skip
+        })
+    }
+
+    /// As [`capture`](Self::capture), without the frames whose stack lies below the address `mark`,
+    /// and with some more for this crate's own.
+    pub(super) fn capture_above(mark: usize, depth: usize) -> Self {
+        if depth == 0 {
+            return Self::NONE;
+        }
+        let depth = depth.saturating_add(OWN);
+        let stack = Self::capture_where(depth, |frame| frame.sp().addr() > mark);
+        if stack.is_none() {
+            // An unwinder that does not tell where the stack of a frame is.
+            return Self::capture_where(depth, |_| true);
+        }
+        stack
+    }
+
+    fn capture_where(depth: usize, mut wanted: impl FnMut(&backtrace::Frame) -> bool) -> Self {
         let mut frames = [0_usize; DEEPEST];
         let depth = depth.min(DEEPEST);
         if depth == 0 {
             return Self::NONE;
         }
-        let (mut seen, mut length) = (0, 0);
-        backtrace::trace(|frame| {
-            seen += 1;
-            if seen > skip {
+        let mut length = 0;
+        trace(|frame| {
+            if wanted(frame) {
                 frames[length] = frame.ip().addr();
                 length += 1;
             }
@@ -119,8 +185,32 @@ impl StackId {
     }
 
     /// The frames, the innermost first, with names and lines where the binary has them; one frame
-    /// of code may give several, for inlined functions. Cost: milliseconds the first time.
+    /// of code may give several, for inlined functions. Those of this crate at the inner end are
+    /// left out, if there are others, and so are Rust's own start of a thread or program at the
+    /// outer end. Cost: milliseconds the first time.
     pub fn frames(self) -> Vec<Frame> {
+        let mut frames = self.all_frames();
+        let inner = frames
+            .iter()
+            .take_while(|frame| owner(frame) != Owner::Program)
+            .count();
+        let own = frames[..inner]
+            .iter()
+            .rposition(|frame| owner(frame) == Owner::Offheap)
+            .map_or(0, |last| last + 1);
+        if own < frames.len() {
+            frames.drain(..own);
+        }
+        // The standard library's mark for this.
+        let start = frames.iter().position(|frame| {
+            let name = frame.function.as_deref().unwrap_or_default();
+            name.contains("__rust_begin_short_backtrace")
+        });
+        frames.truncate(start.filter(|start| *start > 0).unwrap_or(frames.len()));
+        frames
+    }
+
+    fn all_frames(self) -> Vec<Frame> {
         let addresses: Vec<usize> = {
             let mut copy = [0_usize; DEEPEST];
             let stacks = STACKS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,11 +269,36 @@ mod tests {
     }
 
     #[test]
+    fn frames_of_the_crate_at_the_inner_end_are_left_out() {
+        let frame = |name: &str| Frame {
+            address: 1,
+            function: Some(name.to_owned()),
+            file: None,
+            line: None,
+        };
+        assert!(owner(&frame("offheap::pool::handle::Pool::allocate")) == Owner::Offheap);
+        assert!(owner(&frame("<offheap::pool::Pool as X>::y")) == Owner::Offheap);
+        assert!(owner(&frame("std::panicking::try")) == Owner::Standard);
+        assert!(owner(&frame("offheap_user::main")) == Owner::Program);
+        assert!(owner(&frame("main")) == Owner::Program);
+        let pool = crate::pool::system_memory_pool().track(Default::default());
+        let block = crate::Block::allocate(10, Default::default(), &pool, false).unwrap();
+        let live = pool.tracker().unwrap().live();
+        let frames = live[0].native_frames();
+        assert!(
+            frames[0].to_string().contains("are_left_out"),
+            "{frames:#?}"
+        );
+        drop(block);
+    }
+
+    #[test]
     fn a_stack_is_kept_once_and_names_its_functions() {
         let seen: Vec<_> = (0..3).map(|_| here()).collect();
         assert!(seen.iter().all(|id| *id == seen[0] && !id.is_none()));
         assert_ne!(seen[0], here());
         let frames = seen[0].frames();
+        assert!(frames.len() < seen[0].all_frames().len());
         assert!(
             frames
                 .iter()

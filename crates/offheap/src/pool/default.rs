@@ -36,6 +36,12 @@ static DEBUGGED: LazyLock<Option<Vec<PoolCore>>> = LazyLock::new(|| {
     Some(cores.into_iter().map(|(_, core)| core).collect())
 });
 
+/// A backend's pool without the environment's debug hooks.
+#[cfg(feature = "hooks")]
+pub(crate) fn plain_backend_pool(backend: Backend) -> Pool {
+    Pool::of_static(plain_core_of(backend))
+}
+
 fn plain_core_of(backend: Backend) -> &'static PoolCore {
     match backend {
         #[cfg(feature = "mimalloc")]
@@ -53,6 +59,34 @@ const VARIABLES: [&str; 3] = [
     "ARROW_DEFAULT_MEMORY_POOL",
     "ALKAID_DEFAULT_MEMORY_POOL",
 ];
+
+/// The backend that the environment asks for, else the preferred one, found without allocating.
+pub(crate) fn backend_of_environment() -> Backend {
+    for variable in VARIABLES {
+        let mut name = [0_u8; 64];
+        name[..variable.len()].copy_from_slice(variable.as_bytes());
+        // SAFETY: a C string: the rest of `name` is zero. What C answers is null or a C string,
+        // which stays while nobody sets the variable, as std asks of those who set one.
+        let value = unsafe {
+            let value = libc::getenv(name.as_ptr().cast());
+            if value.is_null() {
+                continue;
+            }
+            std::ffi::CStr::from_ptr(value)
+        };
+        if !value.is_empty() {
+            let named = |backend: &&Backend| backend.name().as_bytes() == value.to_bytes();
+            return *BACKENDS.iter().find(named).unwrap_or(&BACKENDS[0]);
+        }
+    }
+    BACKENDS[0]
+}
+
+/// A backend's own pool.
+#[inline]
+pub(crate) fn backend_pool(backend: Backend) -> Pool {
+    Pool::of_static(core_of(backend))
+}
 
 /// The preferred backend, or the one that the environment asks for. A wrong name warns, once, as
 /// Arrow does.

@@ -10,8 +10,11 @@
 //! counter updates, not another virtual call. Adaptors that see or change every request (log, track,
 //! debug, failing, hook) are sources of their own, with the pool they wrap as their upstream.
 
+mod prefixed;
+
 use super::account::{Account, UNLIMITED};
 use super::backend::{Backend, BackendStatistics};
+use super::inside::Inside;
 use super::memory_pool::{MemoryPool, Notice, Padding};
 use super::reserved::Reserved;
 use super::statistics::{LeakReport, Statistics};
@@ -94,7 +97,7 @@ impl PoolCore {
     }
 
     /// A pool over a source, with names.
-    pub(super) fn of_named_source(
+    pub(crate) fn of_named_source(
         source: impl MemoryPool,
         name: Cow<'static, str>,
         given_name: Cow<'static, str>,
@@ -163,6 +166,34 @@ impl Pool {
         Self::of_core(PoolCore::of_source(source, Some(kind)))
     }
 
+    /// A pool that counts into `self` and has its memory from a source: an adaptor whose own needs,
+    /// which it has of `self` [without counting](Self::allocate_uncounted), are not to count. `make`
+    /// is told the pool's name.
+    #[cfg(feature = "hooks")]
+    pub(crate) fn child_over<S: MemoryPool>(
+        &self,
+        kind: &'static str,
+        make: impl FnOnce(&str) -> S,
+    ) -> Self {
+        self.child_named_over(&format!("{kind} of {}", self.core().given_name), make)
+    }
+
+    /// As [`child_over`](Self::child_over), with the name itself.
+    #[cfg(feature = "hooks")]
+    pub(crate) fn child_named_over<S: MemoryPool>(
+        &self,
+        name: &str,
+        make: impl FnOnce(&str) -> S,
+    ) -> Self {
+        let mut core = PoolCore::of_named_source(
+            make(name),
+            Cow::Owned(name.to_owned()),
+            self.core().given_name.clone(),
+        );
+        core.parent = Some(self.clone());
+        Self::of_core(core)
+    }
+
     /// A pool that counts into `self` too, under `limit`.
     pub(crate) fn child(&self, limit: u64, name: Option<&str>, kind: &'static str) -> Self {
         let (name, given_name) = match name {
@@ -212,6 +243,8 @@ impl Pool {
 
     #[cold]
     fn refused_by_system(&self, requested: usize) -> Error {
+        // The error needs memory itself, which an exhausted pool would not give.
+        let _inside = Inside::enter();
         let core = self.core();
         Error::allocator_refused(
             requested as u64,
@@ -222,6 +255,7 @@ impl Pool {
 
     #[cold]
     fn refused_by_limit(&self, requested: u64, refuser: &Account) -> Error {
+        let _inside = Inside::enter();
         let name = self
             .chain()
             .find(|core| std::ptr::eq(&raw const core.account, refuser))
@@ -362,7 +396,13 @@ impl Pool {
     /// # Safety
     /// - `block` came from `allocate_block` with `size`, which is not zero, and `alignment`.
     #[inline]
-    unsafe fn free_block(&self, block: NonNull<u8>, size: usize, alignment: Alignment) {
+    unsafe fn free_block(
+        &self,
+        block: NonNull<u8>,
+        size: usize,
+        alignment: Alignment,
+        freed: &mut Option<usize>,
+    ) {
         match &self.core().base {
             Base::Backend(backend) => {
                 // A live block's size could be padded once, so it can be now.
@@ -371,8 +411,16 @@ impl Pool {
                 unsafe { backend.free(block, bytes, alignment) }
             }
             Base::Custom(source) => {
+                let asked = self.source_size(size);
+                // A source that rounds says a rounded size.
+                let mut seen = Seen {
+                    freed: Some(asked),
+                    asked,
+                    size,
+                    told: freed,
+                };
                 // SAFETY: the caller's promise, with the size that was asked for.
-                unsafe { source.free(block, self.source_size(size), alignment) }
+                unsafe { source.free_checked(block, asked, alignment, &mut seen.freed) }
             }
         }
     }
@@ -393,6 +441,23 @@ impl Pool {
         new_size: usize,
         alignment: Alignment,
     ) -> Result<NonNull<u8>> {
+        if new_size == 0 && old_size != 0 {
+            let mut freed = Some(old_size);
+            let counted = Freed {
+                pool: self,
+                freed: &mut freed,
+                is_end: false,
+            };
+            // SAFETY: the caller's promise.
+            unsafe { self.free_block(ptr, old_size, alignment, counted.freed) };
+            drop(counted);
+            return match freed {
+                Some(_) => Ok(zero_size_block(alignment)),
+                None => Err(Error::new(ErrorKind::Corruption {
+                    what: format!("{ptr:p} is no live block of pool '{}'", self.name()),
+                })),
+            };
+        }
         let Some(growth) = new_size.checked_sub(old_size).filter(|n| *n > 0) else {
             // SAFETY: the caller's promise.
             let block = unsafe { self.reallocate_block(ptr, old_size, new_size, alignment)? };
@@ -426,9 +491,8 @@ impl Pool {
             };
         }
         if new_size == 0 {
-            // SAFETY: the caller's promise.
-            unsafe { self.free_block(ptr, old_size, alignment) };
-            return Ok(zero_size_block(alignment));
+            debug_assert!(false, "`reallocate` frees");
+            return Ok(ptr);
         }
         let old = padded(old_size).unwrap_or(old_size);
         let Some(new) = padded(new_size) else {
@@ -462,12 +526,60 @@ impl Pool {
     /// - nobody uses the block any more.
     #[inline]
     pub unsafe fn free(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
+        // SAFETY: the caller's promise.
+        unsafe { self.free_counting(ptr, size, alignment, &mut Some(size)) };
+    }
+
+    /// # Safety
+    /// As [`free`](Self::free).
+    #[inline]
+    unsafe fn free_counting(
+        &self,
+        ptr: NonNull<u8>,
+        size: usize,
+        alignment: Alignment,
+        freed: &mut Option<usize>,
+    ) {
+        // Also when a source, or what reports its damage, panics.
+        let counted = Freed {
+            pool: self,
+            freed,
+            is_end: true,
+        };
         if size != 0 {
             // SAFETY: the caller's promise.
-            unsafe { self.free_block(ptr, size, alignment) };
+            unsafe { self.free_block(ptr, size, alignment, counted.freed) };
         }
-        self.chain()
-            .for_each(|core| core.account.commit_free(size as u64));
+    }
+
+    /// A block of which no account hears.
+    ///
+    /// # Errors
+    /// As [`allocate`](Self::allocate), but for limits, which are not asked.
+    #[cfg(feature = "hooks")]
+    pub(crate) fn allocate_uncounted(
+        &self,
+        size: usize,
+        alignment: Alignment,
+        zeroed: bool,
+    ) -> Result<NonNull<u8>> {
+        debug_assert!(size != 0);
+        self.allocate_block(size, alignment, zeroed)
+    }
+
+    /// The end of a block of [`allocate_uncounted`](Self::allocate_uncounted).
+    ///
+    /// # Safety
+    /// As [`free`](Self::free), for such a block.
+    #[cfg(feature = "hooks")]
+    pub(crate) unsafe fn free_uncounted(
+        &self,
+        ptr: NonNull<u8>,
+        size: usize,
+        alignment: Alignment,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { self.free_block(ptr, size, alignment, &mut Some(size)) };
     }
 
     /// Counts a block as given back though its memory waits for somebody: it leaves the bytes
@@ -487,7 +599,7 @@ impl Pool {
     pub(crate) unsafe fn free_parked(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
         if size != 0 {
             // SAFETY: the caller's promise.
-            unsafe { self.free_block(ptr, size, alignment) };
+            unsafe { self.free_block(ptr, size, alignment, &mut Some(size)) };
         }
         self.chain()
             .for_each(|core| core.account.unpark(size as u64));
@@ -652,7 +764,8 @@ impl Pool {
         self.core().closed.load(Ordering::Acquire)
     }
 
-    /// Refuses later allocations, also of pools that count into this one, and says what is alive.
+    /// Refuses later allocations, also of pools that count into this one, and says what is alive
+    /// (see [`leak_report`](Self::leak_report)).
     /// Live buffers stay valid. Closing twice reports anew.
     ///
     /// # Errors
@@ -675,12 +788,22 @@ impl Pool {
                 "neither a backend's own pool nor one that the default pool relies on",
             ));
         }
+        Ok(self.leak_report())
+    }
+
+    /// What is alive now, as [`close`](Self::close) says, without closing. Where requests of this
+    /// pool pass a tracker, the places are listed, those of everything that goes through the
+    /// tracker: a limit over a tracked pool lists its siblings' blocks, too. Track the limit to see
+    /// its own.
+    pub fn leak_report(&self) -> LeakReport {
         let now = self.core().account.snapshot();
-        Ok(LeakReport {
-            pool: self.name().to_owned(),
-            bytes: now.bytes,
-            allocations: now.live,
-        })
+        #[cfg_attr(not(feature = "hooks"), expect(unused_mut, reason = "no trackers"))]
+        let mut report = LeakReport::new(self.name().to_owned(), now.bytes, now.live);
+        #[cfg(feature = "hooks")]
+        if let Some(tracker) = self.tracker() {
+            tracker.fill(&mut report);
+        }
+        report
     }
 }
 
@@ -723,6 +846,45 @@ impl Drop for Pool {
             // SAFETY: as in `clone`; this handle's count ends here.
             unsafe { Arc::decrement_strong_count(self.core.as_ptr()) };
         }
+    }
+}
+
+/// Counts a free when it is over.
+struct Freed<'a> {
+    pool: &'a Pool,
+    freed: &'a mut Option<usize>,
+    /// Whether an allocation ends, or goes on with no bytes.
+    is_end: bool,
+}
+
+impl Drop for Freed<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let Some(size) = *self.freed else { return };
+        self.pool.chain().for_each(|core| {
+            if self.is_end {
+                core.account.commit_free(size as u64);
+            } else {
+                core.account.commit_shrink(size as u64);
+            }
+        });
+    }
+}
+
+/// Tells what a source freed when its call is over, also by a panic.
+struct Seen<'a> {
+    freed: Option<usize>,
+    asked: usize,
+    size: usize,
+    told: &'a mut Option<usize>,
+}
+
+impl Drop for Seen<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        *self.told = self
+            .freed
+            .map(|n| if n == self.asked { self.size } else { n });
     }
 }
 
@@ -785,6 +947,17 @@ unsafe impl MemoryPool for Pool {
     unsafe fn free(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
         // SAFETY: the caller's promise.
         unsafe { Self::free(self, ptr, size, alignment) };
+    }
+
+    unsafe fn free_checked(
+        &self,
+        ptr: NonNull<u8>,
+        size: usize,
+        alignment: Alignment,
+        freed: &mut Option<usize>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { self.free_counting(ptr, size, alignment, freed) };
     }
 
     fn backend_name(&self) -> &str {

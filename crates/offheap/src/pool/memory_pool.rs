@@ -94,6 +94,23 @@ pub unsafe trait MemoryPool: Any + Send + Sync + Debug {
     ///   more.
     unsafe fn free(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment);
 
+    /// As [`free`](Self::free), for sources that check what they are given: `freed` is `size`, and
+    /// becomes the size that the block really had, or `None` when nothing was given back (a double
+    /// free, say). Pools count that. Set before anything that may panic.
+    ///
+    /// # Safety
+    /// - as for [`free`](Self::free), as far as the source does not check it.
+    unsafe fn free_checked(
+        &self,
+        ptr: NonNull<u8>,
+        size: usize,
+        alignment: Alignment,
+        _freed: &mut Option<usize>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { self.free(ptr, size, alignment) };
+    }
+
     /// Which sizes this source is asked for, and whether its blocks have padding. Asked once, when
     /// a pool is made over it.
     fn padding(&self) -> Padding {

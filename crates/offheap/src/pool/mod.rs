@@ -4,6 +4,7 @@ mod account;
 mod backend;
 mod default;
 mod handle;
+mod inside;
 #[cfg(feature = "jemalloc")]
 pub mod jemalloc;
 mod memory_pool;
@@ -17,12 +18,15 @@ mod zero;
 pub(crate) use account::UNLIMITED;
 pub use backend::BackendStatistics;
 pub(crate) use backend::{BACKENDS, Backend};
-pub(crate) use default::replace_default_memory_pool;
+pub(crate) use default::{backend_of_environment, backend_pool};
 pub use default::{
     default_memory_pool, jemalloc_memory_pool, memory_pool_named, mimalloc_memory_pool,
     set_default_memory_pool, supported_memory_backends, system_memory_pool, total_allocated_bytes,
 };
+#[cfg(feature = "hooks")]
+pub(crate) use default::{plain_backend_pool, replace_default_memory_pool};
 pub use handle::Pool;
 pub(crate) use handle::PoolCore;
+pub(crate) use inside::Inside;
 pub use memory_pool::{MemoryPool, Notice, Padding};
 pub use statistics::{LeakReport, Statistics};

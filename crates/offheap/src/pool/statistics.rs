@@ -1,6 +1,9 @@
 //! A pool's figures.
 
 use super::backend::BackendStatistics;
+#[cfg(feature = "hooks")]
+use crate::adaptor::Site;
+use std::fmt;
 
 /// What a pool has given out, as of one moment.
 ///
@@ -30,7 +33,8 @@ pub struct Statistics {
     pub backend: BackendStatistics,
 }
 
-/// What is still alive in a pool that was closed.
+/// What is still alive in a pool: printed, it is grouped by place, those with the most bytes first.
+/// `{:.5}` prints at most 5 places of each kind; 50 without a precision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeakReport {
@@ -40,11 +44,113 @@ pub struct LeakReport {
     pub bytes: u64,
     /// How many allocations are live.
     pub allocations: u64,
+    /// Where they came from, the most bytes first: what is alive of the nearest tracker at or under
+    /// the pool. Empty without one.
+    #[cfg(feature = "hooks")]
+    pub sites: Vec<Site>,
+    /// What a garbage collector freed because nobody disposed of it, by place, as far as the tracker
+    /// has seen.
+    #[cfg(feature = "hooks")]
+    pub forgotten: Vec<Site>,
 }
 
+/// Places of each kind that a report prints.
+#[cfg(feature = "hooks")]
+const SHOWN: usize = 50;
+
 impl LeakReport {
+    /// A report without places.
+    pub(crate) fn new(pool: String, bytes: u64, allocations: u64) -> Self {
+        Self {
+            pool,
+            bytes,
+            allocations,
+            #[cfg(feature = "hooks")]
+            sites: Vec::new(),
+            #[cfg(feature = "hooks")]
+            forgotten: Vec::new(),
+        }
+    }
+
     /// Whether nothing is alive.
     pub fn is_empty(&self) -> bool {
         self.allocations == 0
+    }
+}
+
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+/// Writes places that look the same as one: a compiler that unrolls a loop makes several of one
+/// line. The sites come sorted; only so many are looked at as are needed.
+#[cfg(feature = "hooks")]
+fn write_sites(f: &mut fmt::Formatter<'_>, sites: &[Site]) -> fmt::Result {
+    let most = f.precision().unwrap_or(SHOWN);
+    let mut shown: Vec<(u64, u64, String)> = Vec::new();
+    let (mut bytes_left, mut places_left) = (0_u64, 0);
+    for site in sites {
+        let stacks = if places_left == 0 {
+            site.stacks()
+        } else {
+            String::new()
+        };
+        if let Some(same) = shown.iter_mut().find(|(_, _, known)| *known == stacks) {
+            same.0 += site.bytes;
+            same.1 += site.count;
+        } else if places_left == 0 && shown.len() < most {
+            shown.push((site.bytes, site.count, stacks));
+        } else {
+            bytes_left += site.bytes;
+            places_left += 1;
+        }
+    }
+    shown.sort_by_key(|(bytes, _, _)| std::cmp::Reverse(*bytes));
+    for (bytes, count, stacks) in shown {
+        let plural = plural(count);
+        write!(f, "\n  {bytes} bytes in {count} allocation{plural}{stacks}")?;
+    }
+    if places_left > 0 {
+        let plural = plural(places_left);
+        write!(
+            f,
+            "\n  {bytes_left} bytes at {places_left} more place{plural}"
+        )?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for LeakReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            pool,
+            bytes,
+            allocations,
+            ..
+        } = self;
+        if self.is_empty() {
+            write!(f, "pool '{pool}': nothing is alive")?;
+        } else {
+            let plural = plural(*allocations);
+            write!(
+                f,
+                "pool '{pool}': {bytes} bytes in {allocations} allocation{plural} are alive"
+            )?;
+        }
+        #[cfg(feature = "hooks")]
+        {
+            write_sites(f, &self.sites)?;
+            if !self.forgotten.is_empty() {
+                let bytes: u64 = self.forgotten.iter().map(|site| site.bytes).sum();
+                let count: u64 = self.forgotten.iter().map(|site| site.count).sum();
+                write!(
+                    f,
+                    "\nNobody disposed of {bytes} bytes in {count} allocation{}: the garbage collector freed them",
+                    plural(count)
+                )?;
+                write_sites(f, &self.forgotten)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -37,6 +37,9 @@ pub(crate) fn run(name: &str, variables: &[(&str, &str)]) -> Output {
     for prefix in ["OFFHEAP", "ARROW", "ALKAID"] {
         command.env_remove(format!("{prefix}_DEFAULT_MEMORY_POOL"));
     }
+    for prefix in ["OFFHEAP", "ARROW"] {
+        command.env_remove(format!("{prefix}_DEBUG_MEMORY_POOL"));
+    }
     command.envs(variables.iter().copied());
     command.output().unwrap()
 }

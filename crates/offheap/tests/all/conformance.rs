@@ -4,7 +4,7 @@
 use crate::alone::alone;
 use crate::every_pool::{backends, own};
 use crate::refusing::Refusing;
-use offheap::{Alignment, ErrorKind, Pool, Statistics};
+use offheap::{Alignment, ErrorKind, Padding, Pool, Statistics};
 use proptest::prelude::*;
 use std::ptr::NonNull;
 
@@ -38,7 +38,7 @@ fn check(block: NonNull<u8>, size: usize, seed: u8) {
 }
 
 /// Everything below, with the counters of this pool followed exactly: nobody else may use it.
-fn conforms(pool: &Pool) {
+pub(crate) fn conforms(pool: &Pool) {
     alignment_is_honoured_and_contents_are_kept(pool);
     zero_sizes_share_one_address(pool);
     out_of_memory_changes_nothing(pool);
@@ -169,8 +169,12 @@ fn zeroed_memory_is_zero(pool: &Pool) {
             // SAFETY: the block just allocated.
             unsafe { pool.free(dirty, size, alignment) };
             let block = pool.allocate_zeroed(size, alignment).unwrap();
-            let bytes = size.next_multiple_of(64);
-            // SAFETY: the block has `size` bytes rounded up to 64, and they are initialised.
+            // Under debug hooks there is no padding.
+            let bytes = match pool.padding() {
+                Padding::None => size,
+                _ => size.next_multiple_of(64),
+            };
+            // SAFETY: the block has `bytes` bytes, and they are initialised.
             let bytes = unsafe { std::slice::from_raw_parts(block.as_ptr(), bytes) };
             assert!(bytes.iter().all(|byte| *byte == 0), "{size} at {alignment}");
             // SAFETY: as above.
@@ -234,6 +238,13 @@ fn every_backend_conforms() {
 }
 
 #[test]
+fn debug_hooks_conform() {
+    for backend in backends() {
+        conforms(&debug(&backend.proxy()));
+    }
+}
+
+#[test]
 fn every_adaptor_conforms() {
     own().iter().for_each(conforms);
 }
@@ -292,9 +303,20 @@ enum Level {
     Limit(u64),
     Proxy,
     Custom,
+    Debug,
     /// With a failure point that is never reached.
     #[cfg(feature = "hooks")]
     Failing,
+}
+
+fn debug(pool: &Pool) -> Pool {
+    #[cfg(feature = "hooks")]
+    return pool.debug(offheap::DebugOptions {
+        stack_depth: 1,
+        ..Default::default()
+    });
+    #[cfg(not(feature = "hooks"))]
+    pool.proxy()
 }
 
 #[cfg(feature = "hooks")]
@@ -312,6 +334,7 @@ fn levels() -> impl Strategy<Value = Vec<Level>> {
         3 => (50_000_000..u64::MAX).prop_map(Level::Limit),
         2 => Just(Level::Proxy),
         1 => Just(Level::Custom),
+        1 => Just(Level::Debug),
     ];
     #[cfg(feature = "hooks")]
     let level = prop_oneof![6 => level, 1 => Just(Level::Failing)];
@@ -331,12 +354,15 @@ proptest! {
                 Level::Limit(bytes) => top.limit(bytes),
                 Level::Proxy => top.proxy(),
                 Level::Custom => Pool::custom(top.clone()),
+                Level::Debug => debug(top),
                 #[cfg(feature = "hooks")]
                 Level::Failing => never_failing(top),
             };
             stack.push(next);
         }
         conforms(stack.last().unwrap());
+        // What debug hooks hold back, they have of a custom source, which counts it.
+        stack.last().unwrap().release_unused();
         // Every level has counted what went through it, and holds nothing any more.
         for pool in &stack {
             prop_assert_eq!(pool.bytes_allocated(), 0);

@@ -224,6 +224,15 @@ fn object_serves_control_blocks_and_passes_large_requests_on() {
     );
 }
 
+/// Set when a thread panics, so that nobody waits for it.
+struct Failed<'a>(&'a AtomicBool);
+
+impl Drop for Failed<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Threads allocate, resize and free, also each other's blocks, while the allocators are wrapped,
 /// unwrapped and replaced.
 #[test]
@@ -234,14 +243,16 @@ fn allocators_are_replaced_while_threads_allocate() {
             let stop = AtomicBool::new(false);
             let passed = Mutex::new(Vec::<(Domain, usize, usize)>::new());
             let made = AtomicU64::new(0);
+            let failed = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 for seed in 0..3_usize {
                     let (stop, passed, made) = (&stop, &passed, &made);
+                    let failing = Failed(&failed);
                     scope.spawn(move || {
                         let mut n = seed;
                         while !stop.load(Ordering::Relaxed) {
                             n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                            let domain = Domain::ALL[n >> 33 & 1 | n >> 35 & 2 & (n >> 33)];
+                            let domain = Domain::ALL[(n >> 33) % 3];
                             let size = 8 + (n >> 40) % 700;
                             // SAFETY: live blocks of the domain, of at least 8 bytes.
                             unsafe {
@@ -260,11 +271,12 @@ fn allocators_are_replaced_while_threads_allocate() {
                             drop(MutableBuffer::zeroed(size, &default_memory_pool()).unwrap());
                             made.fetch_add(1, Ordering::Relaxed);
                         }
+                        std::mem::forget(failing);
                     });
                 }
                 let initial = Domain::ALL.map(Domain::allocator);
                 let system = offheap::system_memory_pool().proxy();
-                while made.load(Ordering::Relaxed) < 30_000 {
+                while made.load(Ordering::Relaxed) < 30_000 && !failed.load(Ordering::Relaxed) {
                     for (domain, initial) in Domain::ALL.into_iter().zip(&initial) {
                         domain
                             .wrap(|pool| pool.hook(Arc::new(Notes::default())))

@@ -11,6 +11,8 @@ mod buffers;
 mod builders;
 mod conformance;
 mod counted;
+#[cfg(feature = "hooks")]
+mod debug;
 mod default_pool;
 #[cfg(feature = "hooks")]
 mod domains;
@@ -20,6 +22,7 @@ mod every_pool;
 mod exports;
 #[cfg(feature = "hooks")]
 mod failing;
+mod interop;
 mod io;
 mod limits;
 mod pools;
@@ -29,3 +32,5 @@ mod refusing;
 mod sweep;
 #[cfg(feature = "hooks")]
 mod sweep_driver;
+#[cfg(feature = "hooks")]
+mod track;
