@@ -62,7 +62,7 @@ fn off() {
 
 #[cfg(feature = "hooks")]
 fn on() {
-    use offheap::{Domain, Failing, FailingOptions, Hook, TrackOptions};
+    use offheap::{DebugOptions, Domain, Failing, FailingOptions, Hook, TrackOptions};
     use std::sync::Arc;
 
     #[derive(Debug)]
@@ -85,6 +85,16 @@ fn on() {
         let mut options = TrackOptions::default();
         options.stack_depth = depth;
         one(&format!("track, {depth} frames"), &pool.track(options));
+    }
+    for stack_depth in [0, 16] {
+        let options = DebugOptions {
+            stack_depth,
+            ..DebugOptions::default()
+        };
+        one(
+            &format!("debug, {stack_depth} frames"),
+            &pool.debug(options),
+        );
     }
     let never = FailingOptions {
         after: Some(u64::MAX),

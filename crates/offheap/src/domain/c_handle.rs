@@ -54,10 +54,9 @@ pub unsafe fn pool_of_c_allocator(allocator: CAllocator) -> Pool {
     if std::ptr::fn_addr_eq(
         allocator.malloc,
         pool_malloc as unsafe extern "C" fn(_, _) -> _,
-    ) {
-        if let Some(pool) = find(|pool| ptr::from_ref(pool).addr() == allocator.ctx.addr()) {
-            return pool.clone();
-        }
+    ) && let Some(pool) = find(|pool| ptr::from_ref(pool).addr() == allocator.ctx.addr())
+    {
+        return pool.clone();
     }
     // SAFETY: the caller's promise.
     unsafe { allocator.into_pool() }

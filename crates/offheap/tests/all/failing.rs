@@ -459,3 +459,37 @@ fn a_closed_allocator_cannot_be_hooked() {
         remove_no_memory();
     });
 }
+
+/// Whether it is the bytes or their control block that cannot be had.
+#[test]
+fn a_block_that_cannot_be_had_leaves_every_figure() {
+    alone(
+        "failing::a_block_that_cannot_be_had_leaves_every_figure",
+        || {
+            let pool = offheap::system_memory_pool().limit(1000);
+            let figures = || {
+                let mut now = pool.statistics();
+                // The backend's are also others'.
+                now.backend = Default::default();
+                now
+            };
+            let before = figures();
+            let failing = FailingOptions::default();
+            let objects = HookedDomains::new(&[Domain::Object], "failing", |_| {
+                Failing::new(failing.clone()).unwrap()
+            })
+            .unwrap();
+            assert!(MutableBuffer::zeroed(100, &pool).is_err());
+            assert_eq!(figures(), before);
+            drop(objects);
+            let hooked = pool.failing(failing).unwrap();
+            let objects = offheap::domain::small_object_statistics().live_blocks;
+            assert!(MutableBuffer::zeroed(100, &hooked).is_err());
+            assert_eq!(figures(), before);
+            assert_eq!(
+                offheap::domain::small_object_statistics().live_blocks,
+                objects
+            );
+        },
+    );
+}

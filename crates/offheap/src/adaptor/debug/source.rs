@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::origin::Origin;
 use crate::pool::{BackendStatistics, MemoryPool, Notice, Padding, Pool};
 use std::fmt;
+use std::io::Write;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -505,7 +506,10 @@ unsafe impl MemoryPool for DebugPool {
 
     fn print_stats(&self) {
         let (bytes, blocks) = self.quarantine().held();
-        eprintln!("debug hooks hold back {blocks} freed blocks of {bytes} bytes");
+        drop(writeln!(
+            std::io::stderr(),
+            "debug hooks hold back {blocks} freed blocks of {bytes} bytes"
+        ));
         self.upstream.print_stats();
     }
 
