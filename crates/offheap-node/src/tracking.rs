@@ -6,7 +6,10 @@ use crate::pools::adopt;
 use napi::bindgen_prelude::Env;
 use napi_derive::napi;
 use offheap::origin::StackId;
-use offheap::{Allocation, LeakReport, Result, Site, TrackOptions, Tracker};
+use offheap::{
+    Allocation, Error, LeakReport, LogFormat, LogSink, Result, ScopeCounters, Site, TrackOptions,
+    Tracker,
+};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -175,4 +178,74 @@ pub fn buffer_allocation(env: Env, buffer: f64) -> napi::Result<Option<NativeAll
     };
     let found = found().or_throw(env)?;
     Ok(found.map(|found| allocation(&found, Instant::now())))
+}
+
+fn log_format(name: &str) -> Result<LogFormat> {
+    match name {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        "rmm-csv" => Ok(LogFormat::RmmCsv),
+        _ => Err(Error::invalid_argument(
+            "format",
+            format_args!("'{name}'"),
+            "one of 'text', 'json', 'rmm-csv'",
+        )),
+    }
+}
+
+/// A pool over `pool` that logs to a file, or to stderr when `path` is empty.
+#[napi(catch_unwind)]
+pub fn pool_log(env: Env, pool: f64, path: String, format: String) -> napi::Result<f64> {
+    let state = Environment::of(env)?;
+    let made = || {
+        let sink = if path.is_empty() {
+            LogSink::Stderr
+        } else {
+            LogSink::File(path.into())
+        };
+        adopt(state, state.pool(pool)?.log(log_format(&format)?, sink)?)
+    };
+    made().or_throw(env)
+}
+
+/// A pool over `pool` with counters for scopes.
+#[napi(catch_unwind)]
+pub fn pool_scoped(env: Env, pool: f64) -> napi::Result<f64> {
+    let state = Environment::of(env)?;
+    let made = || adopt(state, state.pool(pool)?.scoped_statistics());
+    made().or_throw(env)
+}
+
+/// Sets words 0 to 5 to bytes and allocations: value, peak and total of each.
+#[expect(clippy::cast_precision_loss, reason = "figures below 2^53")]
+fn set_counters(state: &Environment, counters: &ScopeCounters) {
+    let figures = [counters.bytes, counters.allocations];
+    for (index, counter) in figures.iter().enumerate() {
+        for (word, figure) in [counter.value, counter.peak, counter.total]
+            .iter()
+            .enumerate()
+        {
+            state.set_number(index * 3 + word, *figure as f64);
+        }
+    }
+}
+
+/// Begins (`what` 0) or ends (1) a scope of this thread, or looks at it (2): words 0 to 5 are the
+/// counters.
+#[napi(catch_unwind)]
+pub fn pool_scope(env: Env, pool: f64, what: u32) -> napi::Result<()> {
+    let state = Environment::of(env)?;
+    let counted = || {
+        let scopes = state.pool(pool)?.scopes().ok_or_else(|| {
+            Error::not_supported("this pool counts no scopes: make one by scopedStatistics()")
+        })?;
+        let counters = match what {
+            0 => scopes.push()?,
+            1 => scopes.pop()?,
+            _ => scopes.counters(),
+        };
+        set_counters(state, &counters);
+        Ok(())
+    };
+    counted().or_throw(env)
 }

@@ -377,6 +377,16 @@ impl ParkedBlock {
         unsafe { self.control.as_ref() }
     }
 
+    /// As [`Block::notice`].
+    pub fn notice(&self, notice: Notice) {
+        let control = self.control();
+        if cfg!(feature = "hooks")
+            && let Some(pool) = &control.pool
+        {
+            pool.notice(control.ptr, control.size, notice);
+        }
+    }
+
     /// Whether no [`Block`] is left: the bytes are nobody's.
     pub fn is_unused(&self) -> bool {
         self.control().counts.strong() == 0

@@ -66,6 +66,11 @@ impl Pool {
         self.debugged(options, Domain::Mem)
     }
 
+    /// What the outermost debug hooks that requests of this pool pass were told.
+    pub fn debug_options(&self) -> Option<&DebugOptions> {
+        debug_source(self).map(DebugPool::options)
+    }
+
     fn debugged(&self, options: DebugOptions, domain: Domain) -> Self {
         self.child_over("debug", |name| {
             DebugPool::new(self.clone(), options, domain.letter(), name)

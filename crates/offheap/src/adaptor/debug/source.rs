@@ -139,6 +139,7 @@ impl DebugPool {
             pool: Arc::clone(&self.identity),
             state: State::Live,
             seal: None,
+            is_ended: false,
             allocated_at: origin,
             freed_at: None,
         };
@@ -230,7 +231,12 @@ impl DebugPool {
                 let kind = kind(CorruptionKind::Overflow);
                 note(&mut findings, Finding::of(kind, record, Some(at)));
             }
-            if !dead && record.seal.is_some_and(|seal| seal != block.fingerprint()) {
+            if !dead && record.is_ended {
+                if let Some(at) = block.dead_damage() {
+                    let kind = CorruptionKind::StaleView;
+                    note(&mut findings, Finding::of(kind, record, Some(at)));
+                }
+            } else if !dead && record.seal.is_some_and(|seal| seal != block.fingerprint()) {
                 let kind = CorruptionKind::ImmutableWrite;
                 note(&mut findings, Finding::of(kind, record, None));
             }
@@ -244,6 +250,7 @@ impl DebugPool {
             !matches!(
                 finding.kind,
                 CorruptionKind::ImmutableWrite
+                    | CorruptionKind::StaleView
                     | CorruptionKind::WrongSize { .. }
                     | CorruptionKind::WrongAlignment { .. }
             )
@@ -488,6 +495,11 @@ unsafe impl MemoryPool for DebugPool {
                     Notice::Sealed => record.seal = Some(unsafe { record.block.fingerprint() }),
                     // Work in flight may still write a parked block.
                     Notice::Unsealed | Notice::Parked => record.seal = None,
+                    Notice::Ended => {
+                        // SAFETY: as above, and nobody may use the bytes any more.
+                        unsafe { record.block.fill(DEAD) };
+                        record.is_ended = true;
+                    }
                     Notice::Forgotten => {}
                 }
             }

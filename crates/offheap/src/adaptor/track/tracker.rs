@@ -248,7 +248,7 @@ impl Hook for Tracker {
             Notice::Forgotten => {
                 self.table.forget(ptr.addr().get());
             }
-            Notice::Sealed | Notice::Unsealed => {}
+            Notice::Sealed | Notice::Unsealed | Notice::Ended => {}
         }
     }
 }
