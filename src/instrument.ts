@@ -109,6 +109,25 @@ const MAKES_BUFFER: ReadonlySet<string> = new Set<keyof NativeBinding>([
   'bufferFromShared',
 ])
 
+/** Calls after which their caller has something to note down first: it calls {@link throwHeldBack} then. */
+const HOLDS_BACK: ReadonlySet<string> = new Set<keyof NativeBinding>([
+  'bufferResize',
+  'bufferReserve',
+  'bufferFreeze',
+  'builderWindow',
+  'builderFinish',
+])
+
+let heldBack: Error | undefined
+
+/** Throws what the last of such calls must end with. */
+export function throwHeldBack(): void {
+  if (heldBack === undefined) return
+  const error = heldBack
+  heldBack = undefined
+  throw error
+}
+
 function wrap(name: keyof NativeBinding, original: NativeFunction): NativeFunction {
   return function wrapper(...args) {
     const outer = words[IN_CALL_WORD]!
@@ -129,6 +148,10 @@ function wrap(name: keyof NativeBinding, original: NativeFunction): NativeFuncti
       if (error !== undefined && !isDone) throw error
     }
     if (error === undefined) return result
+    if (HOLDS_BACK.has(name)) {
+      heldBack ??= error
+      return result
+    }
     if (MAKES_BUFFER.has(name)) originals.bufferRelease(result)
     throw error
   }

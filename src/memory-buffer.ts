@@ -3,9 +3,10 @@ import type { FileHandle } from 'node:fs/promises'
 import { inspect } from 'node:util'
 import { BufferReader } from './buffer-reader.js'
 import { type ByteSource, javaScriptBytes, type Region, regionBytes, regionOf, toBytes } from './bytes.js'
-import { BusyError, CorruptionError, DisposedError, ImmutableError, InvalidArgumentError, NotSupportedError } from './errors.js'
+import { BusyError, DisposedError, ImmutableError, InvalidArgumentError, NotSupportedError } from './errors.js'
 import { type FileTransferOptions, readFile, writeFile } from './file-transfer.js'
 import { FixedSizeBufferWriter } from './fixed-size-buffer-writer.js'
+import { throwHeldBack } from './instrument.js'
 import { currentStretch, endWatch, viewState, watch, type Watch } from './lifetime.js'
 import { DEFAULT_ALIGNMENT, type MemoryPool, poolInternals, poolOfId, poolOption, type PoolOptions } from './memory-pool.js'
 import { type Bytes, externalBuffers, IMMUTABLE_BLOCK, maxViewBytes, native, words } from './native.js'
@@ -402,9 +403,10 @@ export class MemoryBuffer {
     const id = MemoryBuffer.#live(this)
     MemoryBuffer.#checkNotPinned(this, 'frozen')
     if (id !== WRAPPED && (this.#flags & IS_MUTABLE) !== 0) {
-      MemoryBuffer.#change(this, () => native.bufferFreeze(id, MemoryBuffer.#views(this), viewState(this.#stretch)))
+      MemoryBuffer.#afterChange(this, native.bufferFreeze(id, MemoryBuffer.#views(this), viewState(this.#stretch)))
     }
     this.#flags = 0
+    throwHeldBack()
     return this
   }
 
@@ -419,14 +421,16 @@ export class MemoryBuffer {
     const bytes = checkSize(size, 'size')
     const shrinkToFit = option(options, 'shrinkToFit', checkBoolean, true)
     const views = MemoryBuffer.#views(this)
-    MemoryBuffer.#change(this, () => native.bufferResize(id, bytes, shrinkToFit, views, viewState(this.#stretch)))
+    MemoryBuffer.#afterChange(this, native.bufferResize(id, bytes, shrinkToFit, views, viewState(this.#stretch)))
+    throwHeldBack()
   }
 
   /** Makes the capacity at least `capacity` bytes. The size stays; views end when the block moves. */
   reserve(capacity: number): void {
     const id = MemoryBuffer.#resizableId(this)
     const bytes = checkSize(capacity, 'capacity')
-    MemoryBuffer.#change(this, () => native.bufferReserve(id, bytes, MemoryBuffer.#views(this), viewState(this.#stretch)))
+    MemoryBuffer.#afterChange(this, native.bufferReserve(id, bytes, MemoryBuffer.#views(this), viewState(this.#stretch)))
+    throwHeldBack()
   }
 
   static #resizableId(self: MemoryBuffer): number {
@@ -442,21 +446,6 @@ export class MemoryBuffer {
     if (self.#extra !== undefined && self.#extra.pins > 0) {
       throw new BusyError(`a pinned buffer cannot be ${what}: dispose its ${self.#extra.pins} pin(s) first`)
     }
-  }
-
-  /** Makes a change. When debug hooks report damage that it found, the change was made before. */
-  static #change(self: MemoryBuffer, change: () => boolean): void {
-    let viewsEnded: boolean
-    try {
-      viewsEnded = change()
-    } catch (error) {
-      if (error instanceof CorruptionError) {
-        native.bufferDescribe(self.#id)
-        MemoryBuffer.#afterChange(self, true)
-      }
-      throw error
-    }
-    MemoryBuffer.#afterChange(self, viewsEnded)
   }
 
   /** Takes over what a native call that may have moved the block left in the words. */

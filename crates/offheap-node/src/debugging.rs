@@ -41,7 +41,7 @@ fn take_report(corruption: &Corruption) -> bool {
         .flatten();
     match events {
         Some(events) => events.push_report(0, corruption),
-        None => eprintln!("offheap: {corruption}"),
+        None => eprint!("{corruption}"),
     }
     true
 }

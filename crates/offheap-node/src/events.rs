@@ -190,7 +190,7 @@ impl Events {
         drop(old);
         // What nobody will throw is said at least.
         for (_, found) in self.take_reports() {
-            eprintln!("offheap: {found}");
+            eprint!("{found}");
         }
     }
 
@@ -220,7 +220,7 @@ impl Events {
     /// Keeps a report for a callback, or, with 0, to be thrown.
     pub(crate) fn push_report(&self, callback: u32, found: &Corruption) {
         if !self.is_open() {
-            eprintln!("offheap: {found}");
+            eprint!("{found}");
             return;
         }
         {

@@ -71,6 +71,12 @@ impl Pool {
         debug_source(self).map(DebugPool::options)
     }
 
+    /// Whether a live block of this pool's debug hooks is damaged: what a free would report. False
+    /// without debug hooks, and for an address that is no block's.
+    pub fn is_damaged(&self, ptr: NonNull<u8>) -> bool {
+        debug_source(self).is_some_and(|source| source.is_damaged(ptr))
+    }
+
     fn debugged(&self, options: DebugOptions, domain: Domain) -> Self {
         self.child_over("debug", |name| {
             DebugPool::new(self.clone(), options, domain.letter(), name)

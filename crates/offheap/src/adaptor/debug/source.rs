@@ -332,6 +332,18 @@ impl DebugPool {
         invalid_pointer(ptr, on, at, (&self.identity.name, self.identity.letter))
     }
 
+    /// Whether a live block of these hooks is damaged.
+    pub(super) fn is_damaged(&self, ptr: NonNull<u8>) -> bool {
+        TABLE.with(ptr, |record| {
+            record.is_some_and(|record| {
+                record.is_of(&self.identity)
+                    && record.state == State::Live
+                    // SAFETY: the record is locked and live, so its memory stays.
+                    && unsafe { Self::damage(record) }.iter().any(Option::is_some)
+            })
+        })
+    }
+
     /// Every damage of this pool's blocks, live and held back.
     pub(super) fn check(&self) -> Vec<Corruption> {
         let mut found = allocator_api2::vec::Vec::new_in(Unhooked);
