@@ -3,10 +3,10 @@
 use super::blocks::{Blocks, Entry, Unhooked};
 use super::c_allocator::{CAllocator, with_calloc_shape};
 use crate::alignment::Alignment;
+use crate::panic::caught;
 use crate::pool::Pool;
 use std::ffi::c_void;
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::{Mutex, PoisonError};
 
@@ -71,10 +71,7 @@ unsafe fn pool_of(ctx: *mut c_void) -> &'static Pool {
 
 /// A panic of a custom source must not unwind into C: it is an allocation that failed.
 fn no_panic(body: impl FnOnce() -> *mut c_void) -> *mut c_void {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
-        std::mem::forget(payload);
-        ptr::null_mut()
-    })
+    caught(body).unwrap_or(ptr::null_mut())
 }
 
 fn make(pool: &'static Pool, size: usize, zeroed: bool) -> *mut c_void {
