@@ -62,7 +62,9 @@ fn off() {
 
 #[cfg(feature = "hooks")]
 fn on() {
-    use offheap::{DebugOptions, Domain, Failing, FailingOptions, Hook, TrackOptions};
+    use offheap::{
+        DebugOptions, Domain, Failing, FailingOptions, Hook, LogFormat, LogSink, TrackOptions,
+    };
     use std::sync::Arc;
 
     #[derive(Debug)]
@@ -102,6 +104,11 @@ fn on() {
     };
     if let Ok(failing) = Failing::new(never) {
         one("failing, not yet", &pool.hook(failing));
+    }
+    one("scoped statistics", &pool.scoped_statistics());
+    let nowhere = LogSink::Writer(Box::new(std::io::sink()));
+    if let Ok(logged) = pool.log(LogFormat::Text, nowhere) {
+        one("log, text to nowhere", &logged);
     }
     for domain in Domain::ALL {
         report(
