@@ -9,6 +9,15 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
+/** Makes a pool serve the arenas of the `object` domain; 0 stands for the system. */
+export declare function arenasFrom(pool: number): void
+
+/** Tells an observer of the arenas of the allocator that there is; returns its number. */
+export declare function arenasObserve(kinds: number): number
+
+/** Where a buffer's block came from; null when nobody knows. */
+export declare function bufferAllocation(buffer: number): NativeAllocation | null
+
 /** A new mutable buffer with the bytes of all parts. */
 export declare function bufferConcat(pool: number, parts: Array<number | Uint8Array>): number
 
@@ -87,6 +96,18 @@ export declare function bytesToHex(a: number | Uint8Array): string
 /** Sets this environment up: once, before any other call. */
 export declare function configure(words: ArrayBuffer, makeError: (code: string, message: string, argument: string, requested: number, limit: number, allocated: number, pool: string) => Error, options: number): NativeCapabilities
 
+/** A domain's allocator. */
+export declare function domainAllocator(domain: string): number
+
+/** Puts an observer over a domain's allocator, as `poolObserve` does over a pool. */
+export declare function domainObserve(domain: string, kinds: number): number
+
+/** The pool that allocates from a domain. */
+export declare function domainPool(domain: string): number
+
+/** Replaces a domain's allocator; returns what was installed, which debug hooks may have wrapped. */
+export declare function domainSetAllocator(domain: string, pool: number): number
+
 /** Starts the calling thread's peak anew. */
 export declare function jemallocPeakReset(): void
 
@@ -98,6 +119,30 @@ export declare function jemallocStat(name: string): number
 
 /** jemalloc's statistics as text. */
 export declare function jemallocStatsString(options: string): string
+
+/** A live block and where it came from. Absent texts are empty. */
+export interface NativeAllocation {
+  /** Its address. */
+  address: number
+  /** Its size. */
+  size: number
+  /** Its alignment. */
+  alignment: number
+  /** Its number. */
+  serial: number
+  /** Who allocated it. */
+  thread: number
+  /** How long ago, in milliseconds. */
+  ageMs: number
+  /** JavaScript frames, one a line. */
+  stack: string
+  /** Native frames, one a line. */
+  nativeStack: string
+  /** Tags. */
+  tags: string
+  /** Whether only the memory waits. */
+  parked: boolean
+}
 
 /** What this runtime can do. */
 export interface NativeCapabilities {
@@ -111,6 +156,96 @@ export interface NativeCapabilities {
   maxViewBytes: number
 }
 
+/** What fails; see `Failing` of the core. Absent numbers are -1, absent texts empty. */
+export interface NativeFailingOptions {
+  /** Requests to let through. */
+  after: number
+  /** Failures at most. */
+  count: number
+  /** Probability of each failure. */
+  probability: number
+  /** What it draws from. */
+  seed: number
+  /** Smaller requests do not count. */
+  minSize: number
+  /** Text that the stack must have. */
+  stack: string
+}
+
+/** Which request fails in a run: its number and `undisturbed`, `once` or `forever`. */
+export interface NativeFailurePoint {
+  /** From 1; 0 in the undisturbed run. */
+  request: number
+  /** What happens there. */
+  mode: 'undisturbed' | 'once' | 'forever'
+}
+
+/** Blocks of one place. */
+export interface NativeSite {
+  /** Their bytes. */
+  bytes: number
+  /** Their number. */
+  count: number
+  /** JavaScript frames, one a line. */
+  stack: string
+  /** Native frames, one a line. */
+  nativeStack: string
+  /** Tags. */
+  tags: string
+  /** How long ago the first was allocated, in milliseconds. */
+  oldestMs: number
+  /** How long ago the last was. */
+  newestMs: number
+}
+
+/** What is alive and what was forgotten, by place. */
+export interface NativeSites {
+  /** Where what is alive came from. */
+  sites: Array<NativeSite>
+  /** Where what the collector freed came from. */
+  forgotten: Array<NativeSite>
+}
+
+/** A run that ended as it should not. */
+export interface NativeSweepError {
+  /** The run. */
+  point: NativeFailurePoint
+  /** What it said. */
+  error: string
+}
+
+/** What a run left behind; `domain` is empty for the sweep's own pool. */
+export interface NativeSweepLeak {
+  /** The run. */
+  point: NativeFailurePoint
+  /** Whose blocks. */
+  domain: string
+  /** Their bytes. */
+  bytes: number
+  /** Their number. */
+  allocations: number
+}
+
+/** What a sweep found. */
+export interface NativeSweepReport {
+  /** Runs. */
+  runs: number
+  /** Failures injected. */
+  injected: number
+  /** Requests of the undisturbed run. */
+  requests: number
+  /** Runs that succeeded in spite of a failure. */
+  survived: number
+  /** What was left behind. */
+  leaks: Array<NativeSweepLeak>
+  /** Other errors. */
+  wrongErrors: Array<NativeSweepError>
+  /** Whether it came to its end. */
+  isComplete: boolean
+  /** All of it in words. */
+  text: string
+}
+
 /** A ticket: plain data, made for `postMessage`. */
 export interface NativeTicket {
   /** The ticket's number. */
@@ -118,6 +253,24 @@ export interface NativeTicket {
   /** 128 random bits in hexadecimal digits, so that no ticket can be guessed. */
   secret: string
 }
+
+/** Has `wake` called in a turn of the event loop when events wait that no call looks after. */
+export declare function observersStart(wake: () => void): void
+
+/** Says before a call where it comes from, for hooks that decide by it; 0: nowhere any more. */
+export declare function originsBefore(stack: number): void
+
+/** Forgets the numbers of all stacks; texts live on where they are used. */
+export declare function originsForgetStacks(): void
+
+/** Keeps the text of a stack, one frame a line, the innermost first; returns its number. */
+export declare function originsStack(text: string): number
+
+/** Says where the last call came from: a stack's number (0: none) and tags (empty: none). */
+export declare function originsTell(stack: number, tags: string): void
+
+/** Says whether [`after_call`] is called after each call, and stacks are wanted. */
+export declare function originsWanted(wanted: boolean): void
 
 /**
  * Sets eight words for each backend, in the order of `supportedBackends`: bytes allocated, usable,
@@ -129,20 +282,38 @@ export declare function overview(): void
 /** Bytes of this environment that were disposed but wait for work in flight. */
 export declare function parkedBytes(): number
 
+/** The live blocks of the nearest tracker; null without one. */
+export declare function poolAllocations(pool: number): Array<NativeAllocation> | null
+
 /** A backend's own pool. */
 export declare function poolBackend(name: string): number
 
 /** The name of the allocator under a pool. */
 export declare function poolBackendName(pool: number): string
 
-/** Closes a pool; words 0 and 1 are the bytes and allocations alive. */
-export declare function poolClose(pool: number): void
+/**
+ * Closes a pool; words 0 and 1 are the bytes and allocations alive. Returns where they came from, if
+ * they are tracked.
+ */
+export declare function poolClose(pool: number): NativeSites | null
 
 /** The default pool. */
 export declare function poolDefault(): number
 
+/** Lets everything through from now on. */
+export declare function poolDisarm(pool: number): void
+
 /** Lets a pool's handle go that nobody can reach any more. */
 export declare function poolDrop(pool: number): void
+
+/** How many events of that observer were dropped; -1 for none. */
+export declare function poolDroppedEvents(pool: number): number
+
+/** A pool whose requests fail; those of a domain with it, unless `domain` is empty. */
+export declare function poolFailing(pool: number, given: NativeFailingOptions, domain: string): number
+
+/** Sets words 0 and 1 to how many requests counted and failed; false where nothing fails. */
+export declare function poolFailingCounts(pool: number): boolean
 
 /** The pool of a ticket. */
 export declare function poolFromShared(id: number, secret: string): number
@@ -153,11 +324,23 @@ export declare function poolLimit(pool: number, maxBytes: number, name: string):
 /** A pool's name. */
 export declare function poolName(pool: number): string
 
+/** The pool of small objects. */
+export declare function poolObject(): number
+
+/**
+ * A pool over `pool` that tells an observer of the kinds of events in `kinds` (1 malloc, 2 realloc,
+ * 4 free); word 0 is its key, word 1 the observer's number.
+ */
+export declare function poolObserve(pool: number, kinds: number): number
+
 /** Prints the allocator's statistics to stderr. */
 export declare function poolPrintStats(pool: number): void
 
 /** A pool over `pool` with statistics of its own. */
 export declare function poolProxy(pool: number, name: string): number
+
+/** Starts anew. */
+export declare function poolRearm(pool: number, given: NativeFailingOptions): void
 
 /** Gives the allocator's unused memory back to the system. */
 export declare function poolReleaseUnused(pool: number): void
@@ -171,8 +354,20 @@ export declare function poolSetDefault(pool: number): void
 /** A ticket for a pool. */
 export declare function poolShare(pool: number): NativeTicket
 
+/** Where what is alive, and what was forgotten, came from; null without a tracker. */
+export declare function poolSites(pool: number): NativeSites | null
+
 /** Sets the words that hold a pool's figures; -1 stands for none or unknown. */
 export declare function poolStats(pool: number): void
+
+/** A pool over `pool` that knows its live blocks, with as many native and JavaScript frames. */
+export declare function poolTrack(pool: number, nativeDepth: number, javascriptDepth: number): number
+
+/**
+ * Ends the observer over a pool that is nearest to it, if it is this environment's; returns its
+ * number, or 0.
+ */
+export declare function poolUnobserve(pool: number): number
 
 /** Ends a ticket; what was opened with it stays. False when there is no such ticket any more. */
 export declare function revokeShared(id: number, secret: string): boolean
@@ -182,6 +377,21 @@ export declare function sharedTickets(): number
 
 /** The names of this build's backends, the preferred one first. */
 export declare function supportedBackends(): Array<string>
+
+/** Begins the next run; null at the end. */
+export declare function sweepBegin(): NativeFailurePoint | null
+
+/** Ends the run: `outcome` is 0 passed, 1 out of memory, 2 failed with this text. */
+export declare function sweepEnd(outcome: number, error: string): void
+
+/** Takes the hooks off, and says what was found. */
+export declare function sweepFinish(): NativeSweepReport
+
+/** Starts the environment's sweep over a pool and domains; returns the pool for the code under test. */
+export declare function sweepStart(pool: number, domains: Array<string>, maxRuns: number): number
+
+/** Takes events out of the queue: eight numbers each, as many as fit into an ArrayBuffer of doubles. */
+export declare function takeEvents(target: ArrayBuffer): number
 
 /** Bytes in live allocations from every backend. */
 export declare function totalAllocatedBytes(): number

@@ -3,11 +3,10 @@
  * prints the ratio of the medians (at most 1.05 while nothing is installed), then what each adaptor costs when it is on.
  */
 
-import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { copyFileSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
@@ -35,32 +34,22 @@ function build(scratch: string, name: string, features: string): string {
   return path
 }
 
-/** One program, waiting to be asked. */
+/** One of the two programs, and what it said. */
 class Program {
-  readonly #child: ChildProcessWithoutNullStreams
-  readonly #lines: AsyncIterator<string>
   readonly figures = new Map<string, number[]>()
 
-  constructor(path: string) {
-    this.#child = spawn(path)
-    this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]()
-  }
+  constructor(readonly path: string) {}
 
-  async ask(what: string): Promise<void> {
-    this.#child.stdin.write(`${what}\n`)
-    for (;;) {
-      const { value, done } = await this.#lines.next()
-      if (done === true) throw new Error('bench_hooks ended')
-      if (value === 'done') return
-      const { work, ns } = JSON.parse(value) as { work: string; ns: number }
+  /** One round, in a process of its own: where a process's memory happens to lie makes some nanoseconds. */
+  round(...what: string[]): void {
+    const output = execFileSync(this.path, { input: `${what.join('\n')}\n` }).toString()
+    for (const line of output.split('\n')) {
+      if (!line.startsWith('{')) continue
+      const { work, ns } = JSON.parse(line) as { work: string; ns: number }
       const known = this.figures.get(work)
       if (known === undefined) this.figures.set(work, [ns])
       else known.push(ns)
     }
-  }
-
-  stop(): void {
-    this.#child.stdin.end()
   }
 }
 
@@ -75,11 +64,9 @@ try {
   const withHooks = new Program(build(scratch, 'with', 'mimalloc,hooks'))
   for (let round = 0; round < rounds; round++) {
     const order = round % 2 === 0 ? [without, withHooks] : [withHooks, without]
-    for (const program of order) await program.ask('off')
-    await withHooks.ask('on')
+    for (const program of order) program.round('off')
+    withHooks.round('on')
   }
-  without.stop()
-  withHooks.stop()
   console.log(`Hooks compiled in, none installed (${rounds} rounds in turns, medians, ns a pair):`)
   for (const [work, figures] of without.figures) {
     const [before, after] = [median(figures), median(withHooks.figures.get(work))]
@@ -92,7 +79,7 @@ try {
   for (const [work, figures] of withHooks.figures) {
     if (without.figures.has(work)) continue
     const ns = median(figures)
-    console.log(`  ${work.padEnd(24)} ${ns.toFixed(1).padStart(8)}  +${(ns - plain).toFixed(1)}`)
+    console.log(`  ${work.padEnd(24)} ${ns.toFixed(1).padStart(8)}  ${ns < plain ? '' : '+'}${(ns - plain).toFixed(1)}`)
   }
 } finally {
   rmSync(scratch, { recursive: true, force: true })

@@ -10,6 +10,15 @@ export { BufferOutputStream, type ResetOptions } from './buffer-output-stream.js
 export { BufferReader } from './buffer-reader.js'
 export type { BuilderOptions, FinishOptions } from './builder-block.js'
 export type { ByteSource, ByteTarget } from './bytes.js'
+export type { AllocatorDomain } from './domain-name.js'
+export {
+  type ArenaObserver,
+  domainPool,
+  getAllocator,
+  objectMemoryPool,
+  setAllocator,
+  setArenaAllocator,
+} from './domains.js'
 export type { ElementOf, ElementsOf, ElementType, NumberArray } from './element-type.js'
 export {
   BusyError,
@@ -27,8 +36,10 @@ export {
   OutOfMemoryError,
   OutOfRangeError,
 } from './errors.js'
+export type { FailingCounts, FailingOptions, PoolFailingOptions } from './failing.js'
 export type { FileTransferOptions } from './file-transfer.js'
 export { FixedSizeBufferWriter } from './fixed-size-buffer-writer.js'
+export type { StackFrame } from './frames.js'
 export { jemallocPeakReset, jemallocSetDecayMs, jemallocStat, jemallocStatsPrint, jemallocStatsString } from './jemalloc.js'
 export { MemoryBuffer, type ResizeOptions } from './memory-buffer.js'
 export {
@@ -56,7 +67,17 @@ export {
 } from './memory-pool.js'
 export { MockOutputStream } from './mock-output-stream.js'
 export { type Capabilities, capabilities } from './native.js'
+export type { AllocationEvent, AllocationObserver } from './observers.js'
 export { Pin } from './pin.js'
 export type { ReadableOptions } from './streams.js'
+export {
+  type FailurePoint,
+  sweepOutOfMemory,
+  type SweepLeak,
+  type SweepOptions,
+  type SweepReport,
+  type SweepWrongError,
+} from './sweep.js'
 export { revokeShared, type Ticket } from './ticket.js'
+export { type AllocationInfo, type AllocationSite, type Tags, type TrackOptions, withTags } from './tracking.js'
 export { TypedBufferBuilder } from './typed-buffer-builder.js'

@@ -12,6 +12,7 @@ import { type Bytes, externalBuffers, IMMUTABLE_BLOCK, maxViewBytes, native, wor
 import { createPin, type Pin } from './pin.js'
 import { checkTicket, type Ticket } from './ticket.js'
 import { INTERNAL } from './token.js'
+import { type AllocationInfo, allocationInfo } from './tracking.js'
 import {
   arrayElements,
   checkAlignmentArgument,
@@ -331,6 +332,13 @@ export class MemoryBuffer {
     const id = MemoryBuffer.#live(this)
     if (this.#pool === undefined && id !== WRAPPED) this.#pool = poolOfId(native.bufferPool(id))
     return this.#pool
+  }
+
+  /** Where the block came from; `undefined` unless its pool is one of `track()`, and for wrapped and foreign memory. */
+  get allocationSite(): AllocationInfo | undefined {
+    const id = MemoryBuffer.#live(this)
+    const found = id === WRAPPED ? null : native.bufferAllocation(id)
+    return found === null ? undefined : allocationInfo(found)
   }
 
   /**

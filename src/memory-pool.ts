@@ -1,11 +1,26 @@
 import { inspect } from 'node:util'
+import { type FailingCounts, failingDomain, type FailingOptions, nativeFailingOptions, type PoolFailingOptions } from './failing.js'
+import { NotSupportedError } from './errors.js'
+import { endStacks, wantStacks } from './instrument.js'
 import { bufferInternals, IS_MUTABLE, IS_RESIZABLE, type MemoryBuffer } from './memory-buffer.js'
 import { native, RESIZABLE_BLOCK, words, ZERO_FILL } from './native.js'
+import { type AllocationObserver, checkObserver, endObserver, observe } from './observers.js'
 import { checkTicket, type Ticket } from './ticket.js'
 import { INTERNAL } from './token.js'
 import {
+  type AllocationInfo,
+  allocationInfo,
+  type AllocationSite,
+  allocationSites,
+  endReportAtExit,
+  reportAtExit,
+  type TrackOptions,
+} from './tracking.js'
+import { DEEPEST_STACK } from './stacks.js'
+import {
   checkAlignmentArgument,
   checkBoolean,
+  checkIntegerFrom,
   checkSize,
   checkString,
   noConstructor,
@@ -81,12 +96,17 @@ export interface LeakReport {
   readonly liveAllocations: number
   /** Share tickets of this process, of any pool, that were never revoked. Each keeps what it stands for alive. */
   readonly sharedTickets: number
+  /** Where what is alive came from, the most bytes first. Of a pool with a tracker. */
+  readonly sites?: readonly AllocationSite[]
+  /** What the garbage collector has freed because nobody disposed of it, by place. Of a pool with a tracker. */
+  readonly forgotten?: readonly AllocationSite[]
 }
 
 /** What the rest of `src/` may do with a pool. */
 interface PoolInternals {
   /** The native id. */
   id(pool: MemoryPool): number
+  is(value: unknown): value is MemoryPool
   /** An argument that must be a pool. */
   check(value: unknown, name: string): MemoryPool
   /** The one handle of this environment for the pool that the last native call returned. */
@@ -104,34 +124,41 @@ export let poolInternals: PoolInternals
  */
 export class MemoryPool {
   readonly #id: number
+  /** Stands for the pool where the pool itself must not be kept. */
+  readonly #held: Held
 
-  private constructor(token: typeof INTERNAL, id: number) {
+  private constructor(token: typeof INTERNAL, held: Held) {
     if (token !== INTERNAL) throw noConstructor('MemoryPool', 'defaultMemoryPool(), systemMemoryPool() or pool.limit()')
-    this.#id = id
+    this.#id = held.id
+    this.#held = held
   }
 
   static {
     const byKey = new Map<number, WeakRef<MemoryPool>>()
-    const forgotten = new FinalizationRegistry<{ id: number; key: number }>(({ id, key }) => {
-      if (byKey.get(key)?.deref() === undefined) byKey.delete(key)
-      native.poolDrop(id)
+    const forgotten = new FinalizationRegistry<Held>((held) => {
+      if (byKey.get(held.key)?.deref() === undefined) byKey.delete(held.key)
+      endStacks(held)
+      native.poolDrop(held.id)
     })
     poolInternals = {
       id: (pool) => pool.#id,
+      is: (value) => MemoryPool.#isPool(value),
       check(value, name) {
         if (MemoryPool.#isPool(value)) return value
         throw wrongType(name, 'a MemoryPool', value)
       },
       adopt(id) {
         const key = words[0]!
-        const known = byKey.get(key)?.deref()
-        if (known !== undefined) {
-          if (known.#id !== id) native.poolDrop(id)
-          return known
-        }
-        const pool = new MemoryPool(INTERNAL, id)
-        byKey.set(key, new WeakRef(pool))
-        forgotten.register(pool, { id, key })
+        const stacksAfter = words[2]!
+        const stacksBefore = words[3]!
+        let pool = byKey.get(key)?.deref()
+        if (pool === undefined) {
+          const held = { id, key }
+          pool = new MemoryPool(INTERNAL, held)
+          byKey.set(key, new WeakRef(pool))
+          forgotten.register(pool, held)
+        } else if (pool.#id !== id) native.poolDrop(id)
+        if (stacksAfter > 0 || stacksBefore > 0) wantStacks(pool.#held, stacksAfter, stacksBefore)
         return pool
       },
     }
@@ -309,6 +336,92 @@ export class MemoryPool {
     return poolInternals.adopt(native.poolProxy(id, option(options, 'name', checkString, '')))
   }
 
+  /**
+   * A pool over this one that tells `observer` of every request that it gets, before the caller that made it goes on;
+   * requests of other threads (and what the garbage collector frees) are told in a later turn of the event loop, in the
+   * order in which they were made. Requests of 0 bytes need no memory and are not told.
+   *
+   * An observer may do anything, also use and close this pool: what it allocates itself it is not told of. What it
+   * throws becomes an uncaught exception in the next tick, and the request stands. It is kept until the pool and all of
+   * its buffers are gone, or {@link unhook} is called; with the end of its thread it ends.
+   */
+  hook(observer: AllocationObserver): MemoryPool {
+    const id = MemoryPool.#idOf(this)
+    const checked = checkObserver(observer, 'observer')
+    return poolInternals.adopt(observe(checked, (kinds) => native.poolObserve(id, kinds)))
+  }
+
+  /**
+   * Ends the observer that this pool, or the nearest pool under it, was given by {@link hook} in this thread. The pool
+   * goes on without it.
+   *
+   * @returns false when there is none
+   */
+  unhook(): boolean {
+    return endObserver(MemoryPool.#idOf(this))
+  }
+
+  /**
+   * How many events the nearest observer of this thread was not told of, because other threads made more than 16,384
+   * of them in one turn of the event loop; `undefined` without an observer.
+   */
+  get droppedEvents(): number | undefined {
+    return known(native.poolDroppedEvents(MemoryPool.#idOf(this)))
+  }
+
+  /**
+   * A pool over this one whose requests fail as the options say, with ERR_OFFHEAP_OUT_OF_MEMORY, to see what a program
+   * then does. Frees never fail.
+   */
+  failing(options?: PoolFailingOptions): MemoryPool {
+    const id = MemoryPool.#idOf(this)
+    return poolInternals.adopt(native.poolFailing(id, nativeFailingOptions(options), failingDomain(options)))
+  }
+
+  /** What the nearest {@link failing} pool has counted since it was armed; `undefined` where nothing fails. */
+  get failingCounts(): FailingCounts | undefined {
+    if (!native.poolFailingCounts(MemoryPool.#idOf(this))) return undefined
+    return { requests: words[0]!, failures: words[1]! }
+  }
+
+  /** Lets everything through from now on. The counts stay. @throws ERR_OFFHEAP_NOT_SUPPORTED where nothing fails */
+  disarm(): void {
+    native.poolDisarm(MemoryPool.#idOf(this))
+  }
+
+  /** Starts failing anew, as these options say, with both counts at 0. @throws ERR_OFFHEAP_NOT_SUPPORTED where nothing fails */
+  rearm(options?: FailingOptions): void {
+    const id = MemoryPool.#idOf(this)
+    const given = nativeFailingOptions(options)
+    native.poolRearm(id, given)
+    if (given.stack !== '') wantStacks(this.#held, 0, DEEPEST_STACK)
+  }
+
+  /**
+   * A pool over this one that knows every live block and where it came from: {@link allocations}, `buffer.allocationSite`,
+   * and the places in the report of {@link close}. An allocation costs some microseconds for its JavaScript stack.
+   */
+  track(options?: TrackOptions): MemoryPool {
+    const id = MemoryPool.#idOf(this)
+    const stackDepth = option(options, 'stackDepth', checkDepth, 16)
+    const nativeStackDepth = option(options, 'nativeStackDepth', checkDepth, 0)
+    const reports = option(options, 'reportAtExit', checkBoolean, false)
+    const pool = poolInternals.adopt(native.poolTrack(id, nativeStackDepth, stackDepth))
+    if (reports) reportAtExit(pool.#id, pool)
+    return pool
+  }
+
+  /**
+   * The live blocks of this pool, or of the nearest tracker under it, in the order of their allocation.
+   *
+   * @throws ERR_OFFHEAP_NOT_SUPPORTED without {@link track}
+   */
+  allocations(): AllocationInfo[] {
+    const found = native.poolAllocations(MemoryPool.#idOf(this))
+    if (found === null) throw new NotSupportedError('nothing tracks the blocks of this pool: make one by track()')
+    return found.map(allocationInfo)
+  }
+
   /** A ticket that opens this pool in another worker. It keeps the pool alive until `revokeShared(ticket)`. */
   share(): Ticket {
     return native.poolShare(MemoryPool.#idOf(this))
@@ -324,8 +437,10 @@ export class MemoryPool {
     const id = MemoryPool.#idOf(this)
     const pool = native.poolName(id)
     const sharedTickets = native.sharedTickets()
-    native.poolClose(id)
-    return { pool, liveBytes: words[0]!, liveAllocations: words[1]!, sharedTickets }
+    const places = native.poolClose(id)
+    const report = { pool, liveBytes: words[0]!, liveAllocations: words[1]!, sharedTickets }
+    if (report.liveAllocations === 0) endReportAtExit(id)
+    return places === null ? report : { ...report, ...allocationSites(places) }
   }
 
   /** The same as {@link close}, for `using`. */
@@ -345,6 +460,16 @@ export class MemoryPool {
     const limit = limitBytes === null ? '' : ` of ${limitBytes}`
     return `MemoryPool { ${name}: ${bytesAllocated}${limit} bytes in ${liveAllocations} allocations${closed ? ', closed' : ''} }`
   }
+}
+
+/** What stands for a pool where the pool itself must not be kept alive. */
+interface Held {
+  readonly id: number
+  readonly key: number
+}
+
+function checkDepth(value: unknown, name: string): number {
+  return checkIntegerFrom(value, name, 0, DEEPEST_STACK)
 }
 
 /** Native figures are -1 where they are unknown or do not apply. */

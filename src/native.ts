@@ -36,12 +36,72 @@ export interface NativeTicket {
   secret: string
 }
 
+/** What fails. Absent numbers are -1, absent texts ''. */
+export interface NativeFailingOptions {
+  after: number
+  count: number
+  probability: number
+  seed: number
+  minSize: number
+  stack: string
+}
+
+/** Which request of a run fails: its number from 1, and how. */
+export interface NativeFailurePoint {
+  request: number
+  mode: 'undisturbed' | 'once' | 'forever'
+}
+
+/** What a sweep found. */
+export interface NativeSweepReport {
+  runs: number
+  injected: number
+  requests: number
+  survived: number
+  leaks: { point: NativeFailurePoint; domain: string; bytes: number; allocations: number }[]
+  wrongErrors: { point: NativeFailurePoint; error: string }[]
+  isComplete: boolean
+  text: string
+}
+
+/** A live block. Absent texts are ''; stacks have one frame a line. */
+export interface NativeAllocation {
+  address: number
+  size: number
+  alignment: number
+  serial: number
+  thread: number
+  ageMs: number
+  stack: string
+  nativeStack: string
+  tags: string
+  parked: boolean
+}
+
+/** Blocks of one place. */
+export interface NativeSite {
+  bytes: number
+  count: number
+  stack: string
+  nativeStack: string
+  tags: string
+  oldestMs: number
+  newestMs: number
+}
+
+/** What is alive and what was forgotten, by place. */
+export interface NativeSites {
+  sites: NativeSite[]
+  forgotten: NativeSite[]
+}
+
 /**
  * The functions of the addon that this layer calls.
  *
  * - Ids are positive safe integers made of a slab index and a generation that is never used again; 0 means none. A stale
  *   id throws `ERR_OFFHEAP_DISPOSED`; `bufferRelease` and `poolDrop` ignore one.
- * - A function that returns a pool id sets `words[0]` to the pool's key: equal keys are the same pool.
+ * - A function that returns a pool id sets `words[0]` to the pool's key (equal keys are the same pool), and `words` 2 and 3
+ *   to the depths of the JavaScript stacks that it wants after and before each call.
  * - A function that returns a buffer id sets `words` 0-3 to address, capacity, size, alignment.
  * - The `state` of dispose and its like: {@link viewState}.
  */
@@ -60,7 +120,7 @@ export interface NativeBinding {
   poolResetPeak(pool: number): void
   poolReleaseUnused(pool: number): void
   poolPrintStats(pool: number): void
-  poolClose(pool: number): void
+  poolClose(pool: number): NativeSites | null
   poolDrop(pool: number): void
   totalAllocatedBytes(): number
   parkedBytes(): number
@@ -101,6 +161,41 @@ export interface NativeBinding {
   builderWindow(buffer: number, capacity: number, view: ArrayBuffer | undefined, zero: boolean): ArrayBuffer
   builderFinish(buffer: number, size: number, shrinkToFit: boolean, view: ArrayBuffer | undefined): void
 
+  /** What there is to do after a call: {@link AFTER_WANTS_ORIGIN} and its like. */
+  afterCall(): number
+  takeEvents(target: ArrayBuffer): number
+  observersStart(wake: () => void): void
+  poolObserve(pool: number, kinds: number): number
+  poolUnobserve(pool: number): number
+  poolDroppedEvents(pool: number): number
+  originsWanted(wanted: boolean): void
+  originsStack(text: string): number
+  originsForgetStacks(): void
+  originsTell(stack: number, tags: string): void
+  originsBefore(stack: number): void
+
+  domainAllocator(domain: string): number
+  domainSetAllocator(domain: string, pool: number): number
+  domainObserve(domain: string, kinds: number): number
+  domainPool(domain: string): number
+  poolObject(): number
+  arenasFrom(pool: number): void
+  arenasObserve(kinds: number): number
+
+  poolFailing(pool: number, options: NativeFailingOptions, domain: string): number
+  poolFailingCounts(pool: number): boolean
+  poolDisarm(pool: number): void
+  poolRearm(pool: number, options: NativeFailingOptions): void
+  sweepStart(pool: number, domains: string[], maxRuns: number): number
+  sweepBegin(): NativeFailurePoint | null
+  sweepEnd(outcome: number, error: string): void
+  sweepFinish(): NativeSweepReport
+
+  poolTrack(pool: number, nativeDepth: number, javascriptDepth: number): number
+  poolAllocations(pool: number): NativeAllocation[] | null
+  poolSites(pool: number): NativeSites | null
+  bufferAllocation(buffer: number): NativeAllocation | null
+
   jemallocSetDecayMs(ms: number): void
   jemallocStat(name: string): number
   jemallocPeakReset(): void
@@ -112,6 +207,15 @@ export interface NativeBinding {
 export const ZERO_FILL = 1
 export const RESIZABLE_BLOCK = 2
 export const IMMUTABLE_BLOCK = 4
+
+/** Bits of what `afterCall` answers. */
+export const AFTER_WANTS_ORIGIN = 1
+export const AFTER_HAS_EVENTS = 2
+
+/** The word that is not 0 while a native call runs that is followed by `afterCall`. */
+export const IN_CALL_WORD = 30
+/** The words that native calls leave results in: those below. */
+export const RESULT_WORDS = 30
 
 /** Bits of the options word of `configure`. */
 const SAFE_DISPOSE = 1
@@ -148,8 +252,14 @@ const WORDS: unique symbol = Symbol.for('offheap.words')
 // A copy, so that the functions are in-object properties: the exports object of an addon is a dictionary.
 const loaded = require('../index.js') as NativeBinding & { [WORDS]?: Float64Array<ArrayBuffer> }
 
-/** The native functions. */
+/** The native functions. While something must happen after each call, `instrument.ts` puts others in their place. */
 export const native: Readonly<NativeBinding> = { ...loaded }
+
+/** What all copies of this layer over one addon must have in common, by name. */
+export function shared<Value extends object>(name: string, make: () => Value): Value {
+  const carrier = loaded as unknown as Record<symbol, Value | undefined>
+  return (carrier[Symbol.for(`offheap.${name}`)] ??= make())
+}
 
 /**
  * Where native functions leave second results. Read them before any other call. An addon has one block of words for each

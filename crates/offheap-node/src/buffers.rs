@@ -9,7 +9,7 @@ use crate::views::{Shown, end_all, end_copies, end_now, is_idle};
 use napi::JsValue;
 use napi::bindgen_prelude::{BigInt, Env, Unknown};
 use napi_derive::napi;
-use offheap::{Alignment, Block, Error, ErrorKind, Pool, Result};
+use offheap::{Alignment, Block, Error, ErrorKind, Notice, Pool, Result};
 use std::ptr::{self, NonNull};
 
 /// Bits of `flags`.
@@ -97,6 +97,9 @@ pub fn buffer_from_bytes(env: Env, pool: f64, bytes: Unknown<'_>, flags: u32) ->
         let bytes = Bytes::of(env, state, bytes)?;
         let mut handle = block_of(bytes, Alignment::DEFAULT, &pool)?;
         handle.is_mutable = flags & flags::IMMUTABLE == 0;
+        if !handle.is_mutable {
+            handle.block.notice(Notice::Sealed);
+        }
         adopt_new(env, state, handle)
     };
     made().or_throw(env)
@@ -548,6 +551,10 @@ fn freeze(env: Env, state: &Environment, id: f64, shown: &Shown, gate_state: u32
     let mut handles = state.handles_mut();
     let handle = handles.get_mut(id).ok_or_else(|| disposed("buffer"))?;
     handle.is_mutable = false;
+    // Mutable slices, and tickets of this buffer, may still write.
+    if handle.others() == 0 {
+        handle.block.notice(Notice::Sealed);
+    }
     describe(state, handle);
     Ok(has_views)
 }

@@ -2,8 +2,11 @@
 
 use crate::arguments::array_buffer;
 use crate::errors::disposed;
+use crate::events::Events;
+use crate::failures::Failures;
 use crate::gate::{Gate, event_loop, options};
 use crate::handle::Handle;
+use crate::instrument::Instrument;
 use crate::parking::{self, Parking};
 use crate::slab::Slab;
 use crate::slot::Waiting;
@@ -11,7 +14,7 @@ use crate::uv::{self, Check, CreateSharedArrayBuffer};
 use napi::bindgen_prelude::{Env, Error, Object, Result, Status, Unknown};
 use napi::{JsValue, sys};
 use napi_derive::napi;
-use offheap::Pool;
+use offheap::{Pool, origin};
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::ffi::c_void;
 use std::ptr;
@@ -22,6 +25,8 @@ pub(crate) const WORDS: usize = 32;
 /// The word in which the TypeScript layer says that views may be in use where nobody can see it
 /// (an open http2 stream).
 const HOLD_WORD: usize = 31;
+/// The word that the TypeScript layer sets while a call runs after which it looks at the events.
+const IN_CALL_WORD: usize = 30;
 /// V8 is told of memory outside of its heap in steps of this many bytes.
 const EXTERNAL_STEP: i64 = 1 << 20;
 /// Parked bytes of an environment beyond this give their pages back.
@@ -38,6 +43,9 @@ pub(crate) struct Environment {
     pub(crate) gate: Gate,
     pub(crate) parking: RefCell<Parking>,
     pub(crate) waiting: Arc<Waiting>,
+    pub(crate) events: Arc<Events>,
+    pub(crate) instrument: Instrument,
+    pub(crate) failures: Failures,
     external: Cell<i64>,
     /// Whether parked views are [watched](crate::slot::Slot::watch). Node: Bun and Deno keep the
     /// bytes of a buffer that their own work uses, and Deno's finalizers run on any thread.
@@ -197,6 +205,7 @@ unsafe extern "C" fn on_check(handle: *mut c_void) {
     } else if state.parking.borrow_mut().sweep_moved(env) {
         state.waiting.set_orphans(false);
     }
+    state.waiting.end_of_work();
     // SAFETY: opened right above.
     unsafe { sys::napi_close_handle_scope(state.env, scope) };
 }
@@ -205,6 +214,10 @@ unsafe extern "C" fn on_end(data: *mut c_void) {
     // SAFETY: the environment of `configure`; its instance data is freed after this hook.
     let state = unsafe { &*data.cast::<Environment>() };
     let env = Env::from_raw(state.env);
+    // From now on nobody is told of anything.
+    state.events.close();
+    origin::this_thread_has_foreign_frames(false);
+    state.failures.end();
     parking::clear(env, &state.parking);
     // Views that are still attached keep their blocks through their slots.
     let handles = std::mem::take(&mut *state.handles.borrow_mut());
@@ -312,6 +325,9 @@ fn start(env: Env, words: Unknown<'_>, make_error: Unknown<'_>, options: u32) ->
     } else {
         (1 << 53) - 1
     };
+    // SAFETY: a word of the TypeScript layer's block, which lives as long as the environment;
+    // `on_end` closes the queue.
+    let events = Arc::new(unsafe { Events::new(words_ptr.cast::<f64>().add(IN_CALL_WORD)) });
     let state = Box::new(Environment {
         env: env.raw(),
         words: words_ptr.cast(),
@@ -320,7 +336,10 @@ fn start(env: Env, words: Unknown<'_>, make_error: Unknown<'_>, options: u32) ->
         pools: RefCell::default(),
         gate: Gate::choose(env, options),
         parking: RefCell::default(),
-        waiting: Arc::default(),
+        waiting: Waiting::of(&events),
+        events,
+        instrument: Instrument::default(),
+        failures: Failures::default(),
         external: Cell::new(0),
         watches_moves: options & (options::BUN | options::OTHER) == 0,
         external_buffers,

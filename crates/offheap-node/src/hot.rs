@@ -7,6 +7,7 @@
 use crate::buffers::{allocate, slice};
 use crate::environment::Environment;
 use crate::errors::throw;
+use crate::instrument;
 use crate::views::{Shown, dispose, release, show};
 use napi::bindgen_prelude::{Env, Object};
 use napi::{JsValue, sys};
@@ -181,15 +182,25 @@ unsafe extern "C" fn buffer_release(
     })
 }
 
+unsafe extern "C" fn after_call(
+    env: sys::napi_env,
+    info: sys::napi_callback_info,
+) -> sys::napi_value {
+    call::<0>(env, info, |state, _| {
+        Ok(Returned::Number(f64::from(instrument::after_call(state))))
+    })
+}
+
 /// Adds the calls to the module's exports.
 pub(crate) fn export(exports: &Object<'_>, env: Env) -> napi::Result<()> {
     type Callback = unsafe extern "C" fn(sys::napi_env, sys::napi_callback_info) -> sys::napi_value;
-    let calls: [(&CStr, Callback); 5] = [
+    let calls: [(&CStr, Callback); 6] = [
         (c"bufferAllocate", buffer_allocate),
         (c"bufferSlice", buffer_slice),
         (c"bufferView", buffer_view),
         (c"bufferDispose", buffer_dispose),
         (c"bufferRelease", buffer_release),
+        (c"afterCall", after_call),
     ];
     for (name, callback) in calls {
         let mut function = ptr::null_mut();

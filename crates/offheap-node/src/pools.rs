@@ -3,17 +3,38 @@
 use crate::arguments::size;
 use crate::environment::Environment;
 use crate::errors::OrThrow;
+use crate::tracking::NativeSites;
 use napi::bindgen_prelude::Env;
 use napi_derive::napi;
-use offheap::{Error, Pool, Result};
+use offheap::{Error, Failing, Pool, Result};
 
-/// Takes a pool in; word 0 is its key.
+/// Takes a pool in; word 0 is its key, and words 2 and 3 are the depths of the JavaScript stacks that it
+/// wants after and before each call.
 pub(crate) fn adopt(state: &Environment, pool: Pool) -> Result<f64> {
     state.set_word(0, pool.key() as u64);
+    state.set_word(2, origins_wanted_by(&pool) as u64);
+    state.set_word(3, stack_asked_before(&pool) as u64);
     state.pools_mut().insert(pool).map_err(|_| {
         Error::not_supported("more than 67 million pools are alive in this environment")
     })
 }
+
+/// Frames that hooks of the pool keep of each call.
+fn origins_wanted_by(pool: &Pool) -> usize {
+    pool.tracker()
+        .map_or(0, |tracker| tracker.options().foreign_stack_depth)
+}
+
+/// Frames that hooks of the pool must know while a call runs: those that fail by the stack.
+fn stack_asked_before(pool: &Pool) -> usize {
+    let by_stack = pool
+        .find_hook::<Failing>()
+        .is_some_and(|failing| failing.asks_for_stacks());
+    if by_stack { DEEPEST } else { 0 }
+}
+
+/// The most frames of a stack.
+const DEEPEST: usize = 64;
 
 /// Names go into errors and reports: longer ones are refused.
 const LONGEST_NAME: usize = 256;
@@ -158,17 +179,23 @@ pub fn pool_print_stats(env: Env, pool: f64) -> napi::Result<()> {
         .or_throw(env)
 }
 
-/// Closes a pool; words 0 and 1 are the bytes and allocations alive.
+/// Closes a pool; words 0 and 1 are the bytes and allocations alive. Returns where they came from, if
+/// they are tracked.
 #[napi(catch_unwind)]
-pub fn pool_close(env: Env, pool: f64) -> napi::Result<()> {
+pub fn pool_close(env: Env, pool: f64) -> napi::Result<Option<NativeSites>> {
     let state = Environment::of(env)?;
     let report = state
         .pool(pool)
-        .and_then(|pool| pool.close())
+        .and_then(|pool| {
+            let report = pool.close()?;
+            state.failures.end_of(pool.key());
+            Ok(report)
+        })
         .or_throw(env)?;
     state.set_word(0, report.bytes);
     state.set_word(1, report.allocations);
-    Ok(())
+    let is_tracked = state.pool(pool).is_ok_and(|pool| pool.tracker().is_some());
+    Ok(is_tracked.then(|| NativeSites::of(&report)))
 }
 
 /// Lets a pool's handle go that nobody can reach any more.
@@ -176,7 +203,9 @@ pub fn pool_close(env: Env, pool: f64) -> napi::Result<()> {
 pub fn pool_drop(env: Env, pool: f64) -> napi::Result<()> {
     let state = Environment::of(env)?;
     let gone = state.pools_mut().remove(pool);
-    drop(gone);
+    if let Some(gone) = gone {
+        state.failures.end_of(gone.key());
+    }
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! What an external ArrayBuffer's finalizer holds.
 
-use offheap::{Block, ParkedBlock};
+use crate::events::Events;
+use offheap::{Block, ParkedBlock, origin};
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// The bytes that wait in one environment.
 #[derive(Debug, Default)]
@@ -15,9 +16,27 @@ pub(crate) struct Waiting {
     resident: AtomicU64,
     /// Whether a finalizer left a claim to the parking since that was last swept clean.
     orphans: AtomicBool,
+    events: OnceLock<Arc<Events>>,
 }
 
 impl Waiting {
+    /// Those of the environment with this queue.
+    pub(crate) fn of(events: &Arc<Events>) -> Arc<Self> {
+        Arc::new(Self {
+            events: OnceLock::from(Arc::clone(events)),
+            ..Self::default()
+        })
+    }
+
+    /// To be called at the end of work that no call from JavaScript stands for, a finalizer's: what
+    /// it freed has no JavaScript stack. Where finalizers run inside of a call (Bun, Deno) the call
+    /// goes on with what is its own. On any thread.
+    pub(crate) fn end_of_work(&self) {
+        if self.events.get().is_none_or(|events| !events.is_in_call()) {
+            origin::drop_pending();
+        }
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -197,6 +216,7 @@ pub(crate) unsafe extern "C" fn finalize_array_buffer(
     } else {
         slot.take();
     }
+    slot.waiting.end_of_work();
 }
 
 /// Whether the object of a weak reference was not collected.

@@ -10,7 +10,7 @@ use crate::slot::{Slot, finalize_array_buffer, finalize_shared};
 use napi::bindgen_prelude::{Env, Unknown};
 use napi::{JsValue, sys};
 use napi_derive::napi;
-use offheap::{Block, Error, Result};
+use offheap::{Block, Error, Notice, Result};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -435,6 +435,9 @@ pub(crate) fn release(env: Env, state: &Environment, id: f64) {
         && handle
             .views()
             .any(|view| view.slot.is_empty() && !state.gate.is_idle(0, view.requests));
+    if handle.others() == 0 {
+        handle.block.notice(Notice::Forgotten);
+    }
     let shows = handle.is_whole && handle.view.is_some();
     let change = handle.told.end(&handle.block, shows);
     state.adjust_external(env, change);

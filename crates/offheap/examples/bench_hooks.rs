@@ -2,9 +2,9 @@
 //! allocation and its free.
 //!
 //! Built with the feature `hooks` and without it (`npm run bench:hooks` does both and lets the two
-//! programs take turns), the works `pool …`, `limit …` and `buffer …` show what hooks cost that
-//! nobody installed: at most 1.05 times. The rounds are asked for one by one on stdin, so that what
-//! disturbs the machine disturbs both programs.
+//! programs take turns, each round in a process of its own), the works `pool …`, `limit …` and `buffer …` show what hooks cost that
+//! nobody installed: at most 1.05 times. What to measure
+//! comes on stdin: `off`, `on`.
 
 use offheap::{Alignment, MutableBuffer, Pool, UninitBuffer, default_memory_pool};
 use std::hint::black_box;
@@ -62,7 +62,7 @@ fn off() {
 
 #[cfg(feature = "hooks")]
 fn on() {
-    use offheap::{Domain, Failing, FailingOptions, Hook, TrackOptions};
+    use offheap::{DebugOptions, Domain, Failing, FailingOptions, Hook, TrackOptions};
     use std::sync::Arc;
 
     #[derive(Debug)]
@@ -85,6 +85,16 @@ fn on() {
         let mut options = TrackOptions::default();
         options.stack_depth = depth;
         one(&format!("track, {depth} frames"), &pool.track(options));
+    }
+    for stack_depth in [0, 16] {
+        let options = DebugOptions {
+            stack_depth,
+            ..DebugOptions::default()
+        };
+        one(
+            &format!("debug, {stack_depth} frames"),
+            &pool.debug(options),
+        );
     }
     let never = FailingOptions {
         after: Some(u64::MAX),
@@ -111,8 +121,7 @@ fn main() {
             "off" => off(),
             #[cfg(feature = "hooks")]
             "on" => on(),
-            _ => {}
+            other => eprintln!("nothing is called '{other}' here"),
         }
-        println!("done");
     }
 }

@@ -34,9 +34,11 @@ mod sync;
 
 #[cfg(feature = "hooks")]
 pub use adaptor::{
-    Allocation, Corruption, CorruptionKind, DebugOptions, DetectedOn, Failing, FailingOptions,
-    Hook, HookedDomains, OnError, Request, Site, TrackOptions, Tracker, remove_no_memory,
-    set_foreign_stack_provider, set_no_memory, set_throw_handler, setup_debug_hooks,
+    Allocation, Corruption, CorruptionKind, Counter, DebugOptions, DetectedOn, Failing,
+    FailingOptions, Hook, HookedDomains, LogAction, LogCall, LogEvent, LogFormat, LogReader,
+    LogSink, Logger, OnError, Request, ScopeCounters, ScopedStatistics, Site, TrackOptions,
+    Tracker, read_log, remove_no_memory, set_foreign_stack_provider, set_no_memory,
+    set_throw_handler, setup_debug_hooks,
 };
 pub use alignment::{Alignment, MAX_ALIGNMENT};
 pub use buffer::{Block, Buffer, MutableBuffer, ParkedBlock, ResizableBuffer, UninitBuffer};

@@ -197,6 +197,12 @@ impl Failing {
         Ok(())
     }
 
+    /// Whether it looks at stacks: a binding then says where each call comes from
+    /// ([`set_current_foreign`](crate::origin::set_current_foreign)).
+    pub fn asks_for_stacks(&self) -> bool {
+        self.state().stack.is_some()
+    }
+
     /// Lets everything through from now on, uncounted. The counters stay to be read.
     pub fn disarm(&self) {
         self.state().rule = Rule::Disarmed;

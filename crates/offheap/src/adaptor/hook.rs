@@ -10,6 +10,7 @@ use crate::pool::{BackendStatistics, MemoryPool, Notice, Padding, Pool};
 use std::any::Any;
 use std::cell::Cell;
 use std::fmt::Debug;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -101,6 +102,7 @@ pub(crate) struct Hooked {
     upstream: Pool,
     hook: Arc<dyn Hook>,
     has_panicked: AtomicBool,
+    is_retired: AtomicBool,
 }
 
 thread_local! {
@@ -149,7 +151,17 @@ impl Hooked {
             upstream,
             hook,
             has_panicked: AtomicBool::new(false),
+            is_retired: AtomicBool::new(false),
         }
+    }
+
+    /// Says that the hook is to come off where it lies under another one, once that goes.
+    pub(crate) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Acquire)
     }
 
     pub(crate) fn hook(&self) -> &Arc<dyn Hook> {
@@ -173,10 +185,12 @@ impl Hooked {
             Ok(value) => Some(value),
             Err(payload) => {
                 if !self.has_panicked.swap(true, Ordering::Relaxed) {
-                    eprintln!(
+                    // Where stderr is gone there is nobody to tell.
+                    drop(writeln!(
+                        std::io::stderr(),
                         "offheap: a hook over pool '{}' panicked; its requests go on without it",
                         self.upstream.name()
-                    );
+                    ));
                 }
                 // Dropping a payload may panic again: that of a plain message cannot.
                 std::mem::forget(payload);
@@ -261,6 +275,25 @@ unsafe impl MemoryPool for Hooked {
         drop(self.before(&request));
         // SAFETY: the caller's promise; the block is the upstream's.
         unsafe { MemoryPool::free_checked(&self.upstream, ptr, size, alignment, freed) };
+        self.run(|hook| hook.after(&request, Ok(None)));
+    }
+
+    unsafe fn park(&self, ptr: NonNull<u8>, size: usize) {
+        self.run(|hook| hook.notice(ptr, size, Notice::Parked));
+        // SAFETY: the caller's promise; the block is the upstream's.
+        unsafe { self.upstream.park(ptr, size) };
+    }
+
+    unsafe fn free_parked(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
+        let request = Request::Free {
+            ptr,
+            size,
+            alignment,
+        };
+        // A free cannot be refused.
+        drop(self.before(&request));
+        // SAFETY: the caller's promise; the block is the upstream's.
+        unsafe { self.upstream.free_parked(ptr, size, alignment) };
         self.run(|hook| hook.after(&request, Ok(None)));
     }
 

@@ -1,16 +1,16 @@
 //! Hooks over whole domains, for a while.
 
-use super::hook::Hook;
+use super::hook::{Hook, Hooked};
 use crate::domain::Domain;
 use crate::error::Result;
-use crate::pool::Pool;
+use crate::pool::{MemoryPool, Pool};
 use std::sync::Arc;
 
 /// Hooks over the allocators of domains, taken off again when this is dropped (PEP 445's wrapping
 /// and unwrapping).
 ///
 /// Where somebody put an allocator over a hook meanwhile, the hook stays below it: it goes on being
-/// asked until that allocator goes. (CPython would throw the other one out.) Blocks go back to the
+/// asked until that allocator goes, if that is another `HookedDomains`; else for good. (CPython would throw the other one out.) Blocks go back to the
 /// allocator that made them either way.
 ///
 /// ```
@@ -76,12 +76,43 @@ impl HookedDomains {
     }
 }
 
+/// The hook that a pool is, if it is one that is to come off.
+fn retired(pool: &Pool) -> Option<&Hooked> {
+    pool.own_source::<Hooked>()
+        .filter(|hooked| hooked.is_retired())
+}
+
+impl Over {
+    fn take_off(self) {
+        let Self {
+            domain,
+            mut hooked,
+            mut before,
+        } = self;
+        if let Some(source) = hooked.own_source::<Hooked>() {
+            source.retire();
+        }
+        loop {
+            // What was taken off while this lay over it.
+            while let Some(under) = retired(&before).and_then(MemoryPool::upstream).cloned() {
+                before = under;
+            }
+            // An allocator below that was closed meanwhile refuses whatever is asked, hooked or not.
+            let was_on_top = domain.replace(&before, Some(&hooked)).unwrap_or(false);
+            // Retired just now by a thread that still found this one over it.
+            if !was_on_top || retired(&before).is_none() {
+                return;
+            }
+            hooked = before.clone();
+        }
+    }
+}
+
 impl Drop for HookedDomains {
     fn drop(&mut self) {
         // A domain named twice comes off in the order of a stack.
         while let Some(over) = self.over.pop() {
-            // An allocator below that was closed meanwhile refuses whatever is asked, hooked or not.
-            drop(over.domain.replace(&over.before, Some(&over.hooked)));
+            over.take_off();
         }
     }
 }

@@ -13,8 +13,12 @@ mod hook;
 mod hooked_domains;
 mod limit;
 #[cfg(feature = "hooks")]
+mod log;
+#[cfg(feature = "hooks")]
 mod no_memory;
 mod proxy;
+#[cfg(feature = "hooks")]
+mod scopes;
 #[cfg(feature = "hooks")]
 mod track;
 
@@ -34,6 +38,10 @@ pub use hook::{Hook, Request};
 #[cfg(feature = "hooks")]
 pub use hooked_domains::HookedDomains;
 #[cfg(feature = "hooks")]
+pub use log::{LogAction, LogCall, LogEvent, LogFormat, LogReader, LogSink, Logger, read_log};
+#[cfg(feature = "hooks")]
 pub use no_memory::{remove_no_memory, set_no_memory};
+#[cfg(feature = "hooks")]
+pub use scopes::{Counter, ScopeCounters, ScopedStatistics};
 #[cfg(feature = "hooks")]
 pub use track::{Allocation, Site, TrackOptions, Tracker};

@@ -1,17 +1,24 @@
 //! Pools for C: any pool as `{ctx, malloc, calloc, realloc, free}`.
 
-use super::blocks::{Blocks, Entry};
+use super::blocks::{Blocks, Entry, Unhooked};
 use super::c_allocator::{CAllocator, with_calloc_shape};
 use crate::alignment::Alignment;
 use crate::pool::Pool;
 use std::ffi::c_void;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::{Mutex, PoisonError};
 
 /// The pools that C code has a struct of. It never says that it is done with one, so they stay: one
 /// small entry for each pool that was ever asked for.
-static POOLS: Mutex<Vec<&'static Pool>> = Mutex::new(Vec::new());
+static POOLS: Mutex<allocator_api2::vec::Vec<&'static Pool, Unhooked>> =
+    Mutex::new(allocator_api2::vec::Vec::new_in(Unhooked));
+
+fn find(is: impl Fn(&Pool) -> bool) -> Option<&'static Pool> {
+    let pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+    pools.iter().copied().find(|pool| is(pool))
+}
 
 /// The blocks that went out through such structs: `free(ctx, ptr)` brings no size.
 static BLOCKS: Blocks = Blocks::new();
@@ -22,10 +29,10 @@ pub fn c_allocator_of(pool: &Pool) -> CAllocator {
     if let Some(own) = CAllocator::of_pool(pool) {
         return own;
     }
-    let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = pools.iter().find(|known| known.ptr_eq(pool)).copied();
-    let handle = known.unwrap_or_else(|| {
+    let handle = find(|known| known.ptr_eq(pool)).unwrap_or_else(|| {
+        // Not under the lock: a hook may ask for a struct itself. Two threads may make one each.
         let handle: &'static Pool = Box::leak(Box::new(pool.clone()));
+        let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
         pools.push(handle);
         handle
     });
@@ -47,14 +54,9 @@ pub unsafe fn pool_of_c_allocator(allocator: CAllocator) -> Pool {
     if std::ptr::fn_addr_eq(
         allocator.malloc,
         pool_malloc as unsafe extern "C" fn(_, _) -> _,
-    ) {
-        let pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = pools
-            .iter()
-            .find(|pool| ptr::from_ref::<Pool>(pool).addr() == allocator.ctx.addr());
-        if let Some(pool) = own {
-            return Pool::clone(pool);
-        }
+    ) && let Some(pool) = find(|pool| ptr::from_ref(pool).addr() == allocator.ctx.addr())
+    {
+        return pool.clone();
     }
     // SAFETY: the caller's promise.
     unsafe { allocator.into_pool() }
@@ -127,9 +129,10 @@ unsafe extern "C" fn pool_realloc(
             return make(pool, new_size, false);
         };
         let Some(entry) = BLOCKS.remove(pool.key(), block) else {
-            eprintln!(
+            drop(writeln!(
+                std::io::stderr(),
                 "offheap: realloc of {block:p}: no live block of this allocator; it was left alone"
-            );
+            ));
             return ptr::null_mut();
         };
         let new_size = new_size.max(1);
@@ -154,9 +157,10 @@ unsafe extern "C" fn pool_free(ctx: *mut c_void, ptr: *mut c_void) {
             match BLOCKS.remove(pool.key(), block) {
                 // SAFETY: C's contract for `free`; the entry says how the block was made.
                 Some(entry) => unsafe { pool.free(block, entry.size, entry.alignment) },
-                None => eprintln!(
+                None => drop(writeln!(
+                    std::io::stderr(),
                     "offheap: free of {block:p}: no live block of this allocator; it was left alone"
-                ),
+                )),
             }
         }
         ptr::null_mut()

@@ -14,6 +14,7 @@ use crate::pool::replace_default_memory_pool;
 #[cfg(not(feature = "hooks"))]
 use crate::pool::system_memory_pool as initial_raw_pool;
 use crate::pool::{Pool, default_memory_pool};
+use std::cell::Cell;
 use std::fmt;
 use std::ptr::{self, NonNull};
 
@@ -96,6 +97,10 @@ impl Domain {
     /// Blocks that exist go back to the allocator that made them. For `Mem`, this sets the default
     /// pool.
     ///
+    /// An allocator that itself takes memory from the domain has none: such requests fail as if
+    /// memory had run out. ([`object_memory_pool`](super::object_memory_pool) takes its larger
+    /// blocks from `Mem`.)
+    ///
     /// # Errors
     /// [`Closed`](crate::ErrorKind::Closed) for a pool that was closed.
     #[cfg(feature = "hooks")]
@@ -174,6 +179,9 @@ impl Domain {
     }
 
     fn make_from(self, pool: Pool, size: usize, alignment: Alignment, zeroed: bool) -> *mut u8 {
+        let Some(_nested) = Nested::enter() else {
+            return ptr::null_mut();
+        };
         let made = if zeroed {
             pool.allocate_zeroed(size, alignment)
         } else {
@@ -295,7 +303,8 @@ impl Domain {
     }
 
     /// Bytes that a live block was asked for with (small objects: what it has room for); `None` for
-    /// an address that is no block of this domain.
+    /// an address that is no block of this domain. In a page of small objects, free blocks and
+    /// addresses inside of blocks answer as live ones do.
     pub fn block_size(self, ptr: *mut u8) -> Option<usize> {
         let block = NonNull::new(ptr)?;
         BLOCKS
@@ -331,7 +340,10 @@ impl Domain {
         #[cfg(feature = "hooks")]
         crate::adaptor::report_misuse(self, owner, function == "free", block, &report);
         #[cfg(not(feature = "hooks"))]
-        eprintln!("offheap: {report}");
+        drop(std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("offheap: {report}\n"),
+        ));
     }
 }
 
@@ -348,19 +360,50 @@ impl Slot<Pool> {
         expected: Option<&Pool>,
     ) -> Result<bool> {
         let mut is_expected = true;
-        let old = self.change(|now| {
+        let changed = self.change(|now| {
+            // The message needs memory, for which a hook may ask for this very value.
             if let Some(name) = pool.closed_name() {
-                return Err(Error::closed(format!("pool '{name}'")));
+                return Err(name);
             }
             is_expected = expected.is_none_or(|e| now.unwrap_or(initial).ptr_eq(e));
             if !is_expected {
                 return Ok(now.cloned());
             }
             Ok((!pool.ptr_eq(initial)).then(|| pool.clone()))
-        })?;
+        });
+        let old = changed.map_err(|name| Error::closed(format!("pool '{name}'")))?;
         // A pool's own destructor may allocate: not under the lock.
         drop(old);
         Ok(is_expected)
+    }
+}
+
+/// The requests to domains that a thread is inside of. An allocator that serves a domain from the
+/// same domain, which nobody can see from outside, would go on until the stack ends.
+struct Nested;
+
+/// More than hooks that allocate need.
+const MOST_NESTED: u32 = 32;
+
+thread_local! {
+    static NESTED: Cell<u32> = const { Cell::new(0) };
+}
+
+impl Nested {
+    #[inline]
+    fn enter() -> Option<Self> {
+        let depth = NESTED.get();
+        (depth < MOST_NESTED).then(|| {
+            NESTED.set(depth + 1);
+            Self
+        })
+    }
+}
+
+impl Drop for Nested {
+    #[inline]
+    fn drop(&mut self) {
+        NESTED.set(NESTED.get() - 1);
     }
 }
 
@@ -380,9 +423,26 @@ fn small_serves(size: usize, alignment: Alignment) -> bool {
 pub(crate) fn allocate_control(size: usize, alignment: Alignment) -> Option<NonNull<u8>> {
     debug_assert!(small_serves(size, alignment));
     if cfg!(feature = "hooks") && OBJECT.was_set() {
-        return NonNull::new(Domain::Object.aligned_malloc(size, alignment));
+        return allocate_listed_control(size, alignment);
     }
     small::allocate(size, alignment.get())
+}
+
+/// Out of the way of those who never replace an allocator.
+#[cold]
+#[inline(never)]
+fn allocate_listed_control(size: usize, alignment: Alignment) -> Option<NonNull<u8>> {
+    NonNull::new(Domain::Object.aligned_malloc(size, alignment))
+}
+
+/// # Safety
+/// - As [`free_control`].
+#[cold]
+#[inline(never)]
+unsafe fn free_listed_control(block: NonNull<u8>) {
+    // SAFETY: the caller's promise; a block that was made before the allocator was replaced is found
+    // among the small ones.
+    unsafe { Domain::Object.free(block.as_ptr()) };
 }
 
 /// # Safety
@@ -390,9 +450,8 @@ pub(crate) fn allocate_control(size: usize, alignment: Alignment) -> Option<NonN
 #[inline]
 pub(crate) unsafe fn free_control(block: NonNull<u8>, size: usize, alignment: Alignment) {
     if cfg!(feature = "hooks") && OBJECT.was_set() {
-        // SAFETY: the caller's promise; a block that was made before the allocator was replaced is
-        // found among the small ones.
-        unsafe { Domain::Object.free(block.as_ptr()) };
+        // SAFETY: the caller's promise.
+        unsafe { free_listed_control(block) };
     } else {
         // SAFETY: the caller's promise; no other allocator was ever in place.
         unsafe { small::free(block, size, alignment.get()) };

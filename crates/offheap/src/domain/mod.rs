@@ -7,6 +7,7 @@ mod c_allocator;
 mod c_handle;
 #[expect(clippy::module_inception, reason = "one type a file")]
 mod domain;
+mod domain_pool;
 mod object_pool;
 mod slot;
 pub(crate) mod small;

@@ -7,9 +7,8 @@
 //! ```
 
 use crate::alignment::Alignment;
-use crate::pool::Pool;
+use crate::pool::{Pool, contained};
 use std::ffi::c_void;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 
 /// C's malloc, calloc, realloc and free over a pool: what a C library's allocator hooks want.
@@ -67,15 +66,6 @@ unsafe fn data_of(block: NonNull<u8>, size: usize) -> *mut c_void {
         block.cast::<usize>().write(size);
         block.add(HEADER).as_ptr().cast()
     }
-}
-
-/// Runs a call that a source of the program's own may make panic; then it gives `None`.
-fn contained<T>(call: impl FnOnce() -> Option<T>) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
-        // The payload's destructor may panic, too.
-        std::mem::forget(payload);
-        None
-    })
 }
 
 impl PoolMalloc {

@@ -10,7 +10,6 @@ pub use foreign::{
     Foreign, current_foreign, drop_pending, set_current_foreign, take_pending,
     this_thread_has_foreign_frames,
 };
-pub use place::Origin;
-pub(crate) use place::thread_number;
+pub use place::{Origin, thread_number};
 pub use stacks::{Frame, StackId};
 pub use tags::with_tags;

@@ -31,7 +31,7 @@ thread_local! {
 }
 
 /// The calling thread's number: see [`Origin::thread`].
-pub(crate) fn thread_number() -> u64 {
+pub fn thread_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     if THREAD.get() == 0 {
         THREAD.set(NEXT.fetch_add(1, Ordering::Relaxed));

@@ -1,6 +1,7 @@
 //! Native stacks, each kept once.
 
 use crate::domain::{AddressHasher, AddressMap, Unhooked};
+use crate::pool::Inside;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, PoisonError};
@@ -57,10 +58,7 @@ impl Stacks {
     }
 
     /// The id of a stack; none when there is no memory for a new one.
-    fn intern(&mut self, frames: &[usize]) -> Option<u32> {
-        let mut hasher = AddressHasher::default();
-        frames.iter().for_each(|frame| hasher.write_usize(*frame));
-        let hash = hasher.finish();
+    fn intern(&mut self, hash: u64, frames: &[usize]) -> Option<u32> {
         let last = self.by_hash.get(&hash).copied().unwrap_or(NO_STACK);
         let mut next = last;
         while next != NO_STACK {
@@ -175,8 +173,13 @@ impl StackId {
         if length == 0 {
             return Self::NONE;
         }
+        let frames = &frames[..length];
+        let mut hasher = AddressHasher::default();
+        frames.iter().for_each(|frame| hasher.write_usize(*frame));
         let mut stacks = STACKS.lock().unwrap_or_else(PoisonError::into_inner);
-        stacks.intern(&frames[..length]).map_or(Self::NONE, Self)
+        stacks
+            .intern(hasher.finish(), frames)
+            .map_or(Self::NONE, Self)
     }
 
     /// Whether there are no frames.
@@ -211,6 +214,9 @@ impl StackId {
     }
 
     fn all_frames(self) -> Vec<Frame> {
+        // The symbolizer's lock lets its own thread in again, to the tables that it is changing: an
+        // allocator that looks at stacks itself must not be asked meanwhile.
+        let _inside = Inside::enter();
         let addresses: Vec<usize> = {
             let mut copy = [0_usize; DEEPEST];
             let stacks = STACKS.lock().unwrap_or_else(PoisonError::into_inner);

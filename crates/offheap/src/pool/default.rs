@@ -4,6 +4,7 @@ use super::backend::{BACKENDS, Backend, SUPPORTED};
 use super::handle::{Pool, PoolCore};
 use crate::domain::Slot;
 use crate::error::Result;
+use std::io::Write;
 use std::sync::LazyLock;
 
 static SYSTEM: PoolCore = PoolCore::of_backend(Backend::System);
@@ -36,8 +37,8 @@ static DEBUGGED: LazyLock<Option<Vec<PoolCore>>> = LazyLock::new(|| {
     Some(cores.into_iter().map(|(_, core)| core).collect())
 });
 
-/// A backend's pool without the environment's debug hooks.
-#[cfg(feature = "hooks")]
+/// A backend's own pool, without the environment's debug hooks. Needs no memory.
+#[inline]
 pub(crate) fn plain_backend_pool(backend: Backend) -> Pool {
     Pool::of_static(plain_core_of(backend))
 }
@@ -82,12 +83,6 @@ pub(crate) fn backend_of_environment() -> Backend {
     BACKENDS[0]
 }
 
-/// A backend's own pool.
-#[inline]
-pub(crate) fn backend_pool(backend: Backend) -> Pool {
-    Pool::of_static(core_of(backend))
-}
-
 /// The preferred backend, or the one that the environment asks for. A wrong name warns, once, as
 /// Arrow does.
 static INITIAL: LazyLock<&'static PoolCore> = LazyLock::new(|| {
@@ -103,10 +98,11 @@ static INITIAL: LazyLock<&'static PoolCore> = LazyLock::new(|| {
     match Backend::named(&value) {
         Ok(backend) => core_of(backend),
         Err(_) => {
-            eprintln!(
+            drop(writeln!(
+                std::io::stderr(),
                 "offheap: unsupported backend '{value}' specified in {variable} (supported: {SUPPORTED}); using '{}'",
                 preferred.name()
-            );
+            ));
             core_of(preferred)
         }
     }

@@ -584,8 +584,18 @@ impl Pool {
 
     /// Counts a block as given back though its memory waits for somebody: it leaves the bytes
     /// allocated and every limit, and shows as parked.
-    pub(crate) fn park(&self, ptr: NonNull<u8>, size: usize) {
-        self.notice(ptr, size, Notice::Parked);
+    ///
+    /// # Safety
+    /// - `ptr` came from this pool with `size`, is live, and its end will be
+    ///   [`free_parked`](Self::free_parked).
+    pub(crate) unsafe fn park(&self, ptr: NonNull<u8>, size: usize) {
+        if cfg!(feature = "hooks")
+            && size != 0
+            && let Base::Custom(source) = &self.core().base
+        {
+            // SAFETY: the block is a live one of the source's, and `free_parked` will end it.
+            unsafe { source.park(ptr, self.source_size(size)) };
+        }
         self.chain().for_each(|core| {
             core.account.commit_free(size as u64);
             core.account.park(size as u64);
@@ -598,8 +608,14 @@ impl Pool {
     /// - As [`free`](Self::free), and `park` was called for the block.
     pub(crate) unsafe fn free_parked(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
         if size != 0 {
-            // SAFETY: the caller's promise.
-            unsafe { self.free_block(ptr, size, alignment, &mut Some(size)) };
+            match &self.core().base {
+                // SAFETY: the caller's promise, with the size that was asked for.
+                Base::Custom(source) if cfg!(feature = "hooks") => unsafe {
+                    source.free_parked(ptr, self.source_size(size), alignment);
+                },
+                // SAFETY: the caller's promise.
+                _ => unsafe { self.free_block(ptr, size, alignment, &mut Some(size)) },
+            }
         }
         self.chain()
             .for_each(|core| core.account.unpark(size as u64));
@@ -808,8 +824,8 @@ impl Pool {
 }
 
 impl Drop for PoolCore {
-    /// Lets the chain go one pool after the other: pools nest as deep as a program likes, a stack
-    /// does not.
+    /// Lets the chain go one pool after the other: limits and proxies nest as deep as a program
+    /// likes, a stack does not. (Adaptors do not: some thousand of them end it, in requests, too.)
     fn drop(&mut self) {
         let mut next = self.parent.take();
         while let Some(pool) = next {
@@ -958,6 +974,16 @@ unsafe impl MemoryPool for Pool {
     ) {
         // SAFETY: the caller's promise.
         unsafe { self.free_counting(ptr, size, alignment, freed) };
+    }
+
+    unsafe fn park(&self, ptr: NonNull<u8>, size: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::park(self, ptr, size) };
+    }
+
+    unsafe fn free_parked(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::free_parked(self, ptr, size, alignment) };
     }
 
     fn backend_name(&self) -> &str {

@@ -44,8 +44,10 @@ pub enum Notice {
 ///
 /// # Safety
 /// - `allocate` returns a block of at least `size` bytes at a multiple of `alignment` that no other
-///   live block overlaps;
-/// - `reallocate` does the same, keeps the first `min(old_size, new_size)` bytes, and leaves the old
+///   live block overlaps; where [`padding`](Self::padding) is [`Passed`](Padding::Passed), of at
+///   least `size` rounded up to 64;
+/// - `allocate_zeroed` does the same, and all of those bytes are zero;
+/// - `reallocate` does as `allocate`, keeps the first `min(old_size, new_size)` bytes, and leaves the old
 ///   block valid when it fails;
 /// - a block stays valid, from any thread, until `free` or a successful `reallocate`.
 pub unsafe trait MemoryPool: Any + Send + Sync + Debug {
@@ -109,6 +111,25 @@ pub unsafe trait MemoryPool: Any + Send + Sync + Debug {
     ) {
         // SAFETY: the caller's promise.
         unsafe { self.free(ptr, size, alignment) };
+    }
+
+    /// Tells that a live block was [parked](Notice::Parked): by [`notice`](Self::notice), unless an
+    /// adaptor has pools under it that are to stop counting the bytes, too.
+    ///
+    /// # Safety
+    /// - `ptr` came from this pool with `size` and is live, and its end will be
+    ///   [`free_parked`](Self::free_parked).
+    unsafe fn park(&self, ptr: NonNull<u8>, size: usize) {
+        self.notice(ptr, size, Notice::Parked);
+    }
+
+    /// As [`free`](Self::free), for a block that was parked.
+    ///
+    /// # Safety
+    /// - as for [`free`](Self::free), and the block went through [`park`](Self::park).
+    unsafe fn free_parked(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
+        // SAFETY: the caller's promise.
+        unsafe { self.free_checked(ptr, size, alignment, &mut Some(size)) };
     }
 
     /// Which sizes this source is asked for, and whether its blocks have padding. Asked once, when

@@ -2,6 +2,7 @@
 
 mod account;
 mod backend;
+mod contained;
 mod default;
 mod handle;
 mod inside;
@@ -18,13 +19,14 @@ mod zero;
 pub(crate) use account::UNLIMITED;
 pub use backend::BackendStatistics;
 pub(crate) use backend::{BACKENDS, Backend};
-pub(crate) use default::{backend_of_environment, backend_pool};
+pub(crate) use contained::contained;
+#[cfg(feature = "hooks")]
+pub(crate) use default::replace_default_memory_pool;
+pub(crate) use default::{backend_of_environment, plain_backend_pool};
 pub use default::{
     default_memory_pool, jemalloc_memory_pool, memory_pool_named, mimalloc_memory_pool,
     set_default_memory_pool, supported_memory_backends, system_memory_pool, total_allocated_bytes,
 };
-#[cfg(feature = "hooks")]
-pub(crate) use default::{plain_backend_pool, replace_default_memory_pool};
 pub use handle::Pool;
 pub(crate) use handle::PoolCore;
 pub(crate) use inside::Inside;

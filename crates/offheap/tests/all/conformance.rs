@@ -307,6 +307,14 @@ enum Level {
     /// With a failure point that is never reached.
     #[cfg(feature = "hooks")]
     Failing,
+    #[cfg(feature = "hooks")]
+    Hook,
+    #[cfg(feature = "hooks")]
+    Log,
+    #[cfg(feature = "hooks")]
+    Track,
+    #[cfg(feature = "hooks")]
+    Scopes,
 }
 
 fn debug(pool: &Pool) -> Pool {
@@ -337,7 +345,16 @@ fn levels() -> impl Strategy<Value = Vec<Level>> {
         1 => Just(Level::Debug),
     ];
     #[cfg(feature = "hooks")]
-    let level = prop_oneof![6 => level, 1 => Just(Level::Failing)];
+    let level = prop_oneof![
+        3 => level,
+        2 => prop::sample::select(vec![
+            Level::Failing,
+            Level::Hook,
+            Level::Log,
+            Level::Track,
+            Level::Scopes,
+        ]),
+    ];
     prop::collection::vec(level, 0..6)
 }
 
@@ -357,6 +374,14 @@ proptest! {
                 Level::Debug => debug(top),
                 #[cfg(feature = "hooks")]
                 Level::Failing => never_failing(top),
+                #[cfg(feature = "hooks")]
+                Level::Hook => crate::every_pool::hooked(top),
+                #[cfg(feature = "hooks")]
+                Level::Log => crate::every_pool::logged(top),
+                #[cfg(feature = "hooks")]
+                Level::Track => top.track(offheap::TrackOptions::default()),
+                #[cfg(feature = "hooks")]
+                Level::Scopes => top.scoped_statistics(),
             };
             stack.push(next);
         }
@@ -369,6 +394,10 @@ proptest! {
             prop_assert_eq!(pool.live_allocations(), 0);
             prop_assert!(pool.num_allocations() > 0);
             prop_assert_eq!(pool.backend_name(), base.backend_name());
+            #[cfg(feature = "hooks")]
+            if let Some(tracker) = pool.tracker() {
+                prop_assert_eq!((tracker.live().len(), tracker.untracked_frees()), (0, 0));
+            }
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Domains: CPython's `test_setallocators`, `alloc0` and PEP 445's rules, for all three.
 
 use crate::alone::alone;
-use offheap::{Alignment, Domain, Hook, MutableBuffer, Pool, Request, object_memory_pool};
+use offheap::{
+    Alignment, Domain, Hook, HookedDomains, MutableBuffer, Pool, Request, object_memory_pool,
+};
 use offheap::{default_memory_pool, mimalloc_memory_pool, set_default_memory_pool};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -407,4 +409,100 @@ fn names_and_letters() {
         Domain::named("obj").unwrap_err().to_string(),
         "domain must be one of 'raw', 'mem', 'object', got 'obj'"
     );
+}
+
+/// The `object` pool takes its larger blocks from `mem`, whose allocator it is then; and a domain's
+/// own pool takes all of them from there.
+#[test]
+fn a_domain_that_serves_itself_has_no_memory() {
+    alone("domains::a_domain_that_serves_itself_has_no_memory", || {
+        let before = default_memory_pool();
+        for pool in [object_memory_pool().limit(1 << 20), Domain::Object.pool()] {
+            set_default_memory_pool(&pool).unwrap();
+            assert!(Domain::Mem.malloc(1000).is_null());
+            let error = MutableBuffer::zeroed(1000, &default_memory_pool()).unwrap_err();
+            assert!(error.is_out_of_memory());
+            assert!(MutableBuffer::zeroed(100, &default_memory_pool()).is_ok());
+            set_default_memory_pool(&before).unwrap();
+        }
+        for domain in Domain::ALL {
+            let own = domain.allocator();
+            domain.set_allocator(&domain.pool().proxy()).unwrap();
+            assert!(domain.malloc(10).is_null(), "{domain}");
+            domain.set_allocator(&own).unwrap();
+            let block = domain.malloc(10);
+            assert!(!block.is_null(), "{domain}");
+            // SAFETY: the block just allocated.
+            unsafe { domain.free(block) };
+        }
+    });
+}
+
+/// Whoever comes off first lies under the other, and goes with it.
+#[test]
+fn hooks_over_domains_come_off_in_any_order() {
+    alone("domains::hooks_over_domains_come_off_in_any_order", || {
+        let over = |_| {
+            let notes = Arc::new(Notes::default());
+            let hooked = HookedDomains::new(&Domain::ALL, "notes", |_| notes.clone()).unwrap();
+            (notes, Some(hooked))
+        };
+        let before = Domain::ALL.map(Domain::allocator);
+        for order in [
+            [0, 1, 2],
+            [0, 2, 1],
+            [1, 0, 2],
+            [1, 2, 0],
+            [2, 0, 1],
+            [2, 1, 0],
+        ] {
+            let mut hooks = [0, 1, 2].map(over);
+            for i in order {
+                drop(hooks[i].1.take());
+            }
+            assert_eq!(Domain::ALL.map(Domain::allocator), before, "{order:?}");
+            // SAFETY: the block just allocated.
+            unsafe { Domain::Raw.free(Domain::Raw.malloc(10)) };
+            assert!(hooks.iter().all(|(notes, _)| notes.take().is_empty()));
+        }
+    });
+}
+
+/// What is said on stderr never panics, neither in an allocation nor in a free.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_stderr_fails_no_request() {
+    #[derive(Debug)]
+    struct Panics;
+    impl Hook for Panics {
+        fn before(&self, _: &Request, _: &Pool) -> offheap::Result<()> {
+            panic!("on purpose")
+        }
+    }
+    alone("domains::a_full_stderr_fails_no_request", || {
+        let full = std::fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&full);
+        // SAFETY: both are open; this process is the test's alone.
+        let saved = unsafe { libc::dup(2) };
+        // SAFETY: as above.
+        unsafe { libc::dup2(fd, 2) };
+        let result = std::panic::catch_unwind(|| {
+            let pool = default_memory_pool().hook(Arc::new(Panics));
+            drop(MutableBuffer::zeroed(100, &pool).unwrap());
+            let c = offheap::c_allocator_of(&pool);
+            let mut local = 0_u64;
+            // SAFETY: stray pointers are reported and left alone.
+            unsafe {
+                Domain::Raw.free((&raw mut local).cast());
+                (c.free)(c.ctx, (&raw mut local).cast());
+                (c.realloc)(c.ctx, (&raw mut local).cast(), 10)
+            }
+        });
+        // SAFETY: as above.
+        unsafe { libc::dup2(saved, 2) };
+        assert!(result.unwrap().is_null());
+    });
 }

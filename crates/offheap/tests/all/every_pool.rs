@@ -16,7 +16,7 @@ pub(crate) fn backends() -> Vec<Pool> {
 }
 
 /// Pools of the test's own over every backend: a proxy, a limit, a limit over a proxy, a custom
-/// pool.
+/// pool, and every adaptor.
 pub(crate) fn own() -> Vec<Pool> {
     backends()
         .into_iter()
@@ -26,9 +26,33 @@ pub(crate) fn own() -> Vec<Pool> {
                 base.limit(CAP),
                 base.proxy().limit(CAP),
                 Pool::custom(base.clone()),
+                #[cfg(feature = "hooks")]
+                hooked(&base),
+                #[cfg(feature = "hooks")]
+                logged(&base),
+                #[cfg(feature = "hooks")]
+                base.track(offheap::TrackOptions::default()),
+                #[cfg(feature = "hooks")]
+                base.scoped_statistics(),
             ]
         })
         .collect()
+}
+
+/// A pool with a hook that does nothing.
+#[cfg(feature = "hooks")]
+pub(crate) fn hooked(pool: &Pool) -> Pool {
+    #[derive(Debug)]
+    struct Nothing;
+    impl offheap::Hook for Nothing {}
+    pool.hook(std::sync::Arc::new(Nothing))
+}
+
+/// A pool whose log goes nowhere.
+#[cfg(feature = "hooks")]
+pub(crate) fn logged(pool: &Pool) -> Pool {
+    let nowhere = offheap::LogSink::Writer(Box::new(std::io::sink()));
+    pool.log(offheap::LogFormat::Json, nowhere).unwrap()
 }
 
 /// Arrow's: every backend's own pool, and a limit over a proxy of each.

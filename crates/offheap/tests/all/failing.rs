@@ -462,11 +462,10 @@ fn hooks_over_domains_come_off_unless_others_lie_over_them() {
             let block = Domain::Raw.malloc(10);
             assert!(!block.is_null());
             drop(other);
-            // The pool that the other one was put over is back.
-            assert_eq!(Domain::Raw.allocator().name(), "failing of system");
+            // What was taken off while the other one lay over it went along.
+            assert_eq!(Domain::Raw.allocator(), before);
             // SAFETY: the block allocated above, by an allocator that was replaced since.
             unsafe { Domain::Raw.free(block) };
-            Domain::Raw.set_allocator(&before).unwrap();
             // The same domain twice: off in the order of a stack.
             let twice =
                 HookedDomains::new(&[Domain::Raw, Domain::Raw], "twice", |_| failing.clone())
@@ -491,4 +490,38 @@ fn a_closed_allocator_cannot_be_hooked() {
         assert_eq!(Domain::Raw.allocator(), raw);
         remove_no_memory();
     });
+}
+
+/// Whether it is the bytes or their control block that cannot be had.
+#[test]
+fn a_block_that_cannot_be_had_leaves_every_figure() {
+    alone(
+        "failing::a_block_that_cannot_be_had_leaves_every_figure",
+        || {
+            let pool = offheap::system_memory_pool().limit(1000);
+            let figures = || {
+                let mut now = pool.statistics();
+                // The backend's are also others'.
+                now.backend = Default::default();
+                now
+            };
+            let before = figures();
+            let failing = FailingOptions::default();
+            let objects = HookedDomains::new(&[Domain::Object], "failing", |_| {
+                Failing::new(failing.clone()).unwrap()
+            })
+            .unwrap();
+            assert!(MutableBuffer::zeroed(100, &pool).is_err());
+            assert_eq!(figures(), before);
+            drop(objects);
+            let hooked = pool.failing(failing).unwrap();
+            let objects = offheap::domain::small_object_statistics().live_blocks;
+            assert!(MutableBuffer::zeroed(100, &hooked).is_err());
+            assert_eq!(figures(), before);
+            assert_eq!(
+                offheap::domain::small_object_statistics().live_blocks,
+                objects
+            );
+        },
+    );
 }

@@ -253,3 +253,47 @@ fn an_equal_allocator_frees_what_the_other_gave() {
     unsafe { other.deallocate(block.cast(), layout) };
     assert_eq!(pool.live_allocations(), 0);
 }
+
+/// What an adaptor and the pools under it see is what the collection asked for.
+#[cfg(feature = "hooks")]
+#[test]
+fn adaptors_and_limits_under_them_see_exact_sizes() {
+    use allocator_api2::alloc::{Allocator, Layout};
+    use offheap::{Block, Hook, Request};
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Debug, Default)]
+    struct Sizes(Mutex<Vec<(usize, bool)>>);
+    impl Hook for Sizes {
+        fn before(&self, request: &Request, _: &Pool) -> offheap::Result<()> {
+            if let Request::Allocate { size, zeroed, .. } = *request {
+                self.0.lock().unwrap().push((size, zeroed));
+            }
+            Ok(())
+        }
+    }
+    let sizes = Arc::new(Sizes::default());
+    let limit = offheap::system_memory_pool().limit(100);
+    let pool = limit.hook(sizes.clone());
+    let allocator = PoolAllocator::new(&pool);
+    let layout = Layout::array::<u8>(100).unwrap();
+    for zeroed in [false, true] {
+        let block = match zeroed {
+            false => allocator.allocate(layout),
+            true => allocator.allocate_zeroed(layout),
+        };
+        let block = block.expect("100 bytes are free").cast();
+        assert_eq!(
+            (limit.bytes_allocated(), pool.bytes_allocated()),
+            (100, 100)
+        );
+        // SAFETY: the block just allocated, with its layout.
+        unsafe { allocator.deallocate(block, layout) };
+        assert_eq!((limit.bytes_allocated(), pool.bytes_allocated()), (0, 0));
+    }
+    drop(Block::allocate(100, Default::default(), &pool, true).unwrap());
+    assert_eq!(
+        *sizes.0.lock().unwrap(),
+        [(100, false), (100, true), (100, true)]
+    );
+}

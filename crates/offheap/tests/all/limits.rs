@@ -294,3 +294,47 @@ fn nested_limits_hold_at_every_level() {
         }
     }
 }
+
+const MIB: usize = 1 << 20;
+
+/// RMM's `limiting_mr_tests.cpp`: `TooBig`, `UpstreamFailure`, `UnderLimitDueToFrees`, `OverLimit`,
+/// on every backend.
+#[test]
+fn rmms_limiting_cases() {
+    for base in crate::every_pool::own() {
+        // TooBig: one request over the limit.
+        let limit = base.limit(MIB as u64);
+        assert!(buffer(5 * MIB, &limit).unwrap_err().is_out_of_memory());
+        assert_eq!(
+            (limit.bytes_allocated(), limit.available()),
+            (0, Some(MIB as u64))
+        );
+
+        // UpstreamFailure: the outer limit has room, the inner one has not.
+        let outer = limit.limit(10 * MIB as u64);
+        assert!(buffer(5 * MIB, &outer).unwrap_err().is_out_of_memory());
+        assert_eq!((outer.bytes_allocated(), limit.bytes_allocated()), (0, 0));
+        assert_eq!(outer.num_allocations(), 0);
+
+        // UnderLimitDueToFrees: more than the limit in all, never at once.
+        let limit = base.limit(10 * MIB as u64);
+        let used = |mib: usize| {
+            let now = (limit.bytes_allocated(), limit.available());
+            assert_eq!(now, ((mib * MIB) as u64, Some(((10 - mib) * MIB) as u64)));
+        };
+        let first = buffer(4 * MIB, &limit).unwrap();
+        used(4);
+        let second = buffer(6 * MIB, &limit).unwrap();
+        used(10);
+        drop(first);
+        used(6);
+        let third = buffer(4 * MIB, &limit).unwrap();
+        used(10);
+
+        // OverLimit: full to the byte, and not one more.
+        assert!(buffer(1, &limit).unwrap_err().is_out_of_memory());
+        used(10);
+        drop((second, third));
+        used(0);
+    }
+}

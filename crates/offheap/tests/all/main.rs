@@ -25,9 +25,13 @@ mod failing;
 mod interop;
 mod io;
 mod limits;
+#[cfg(feature = "hooks")]
+mod log;
 mod pools;
 mod python_buffers;
 mod refusing;
+#[cfg(feature = "hooks")]
+mod scopes;
 #[cfg(feature = "hooks")]
 mod sweep;
 #[cfg(feature = "hooks")]

@@ -352,6 +352,28 @@ fn a_parked_block_is_shown_apart() {
     assert_eq!(tracker.untracked_frees(), 0);
 }
 
+/// Over debug hooks a tracker sees what their users asked for: no guards, no quarantine.
+#[test]
+fn a_tracker_over_debug_hooks_sees_what_was_asked_for() {
+    for base in backends() {
+        let (pool, tracker) = tracked(&base.debug(offheap::DebugOptions::default()));
+        let mut kept = block(100, &pool);
+        kept.reallocate(200).unwrap();
+        let forgotten = block(30, &pool);
+        forgotten.notice(Notice::Forgotten);
+        drop(forgotten);
+        let parked = block(10, &pool).park();
+        let found = tracker.find(kept.as_ptr().addr().get()).unwrap();
+        assert_eq!((found.size, held(&tracker)), (200, (1, 200)));
+        assert_eq!(
+            (tracker.parked_bytes(), tracker.forgotten()[0].bytes),
+            (10, 30)
+        );
+        drop((kept, parked));
+        assert_eq!((held(&tracker), tracker.parked_count()), ((0, 0), 0));
+    }
+}
+
 /// What a garbage collector freed is listed with its place; what was disposed of is not.
 #[test]
 fn a_forgotten_block_is_listed_once_it_is_freed() {
@@ -558,4 +580,35 @@ fn a_report_at_exit_names_what_leaked() {
         "{text}"
     );
     assert_eq!(text.matches("offheap:").count(), 1, "{text}");
+}
+
+/// Under adaptors, too: a limit there would refuse what nobody holds.
+#[test]
+fn parked_bytes_leave_every_account_under_an_adaptor() {
+    let limit = offheap::system_memory_pool().limit(1000);
+    let custom = Pool::custom(limit.clone());
+    for pool in [
+        limit.track(TrackOptions::default()).scoped_statistics(),
+        custom,
+    ] {
+        let block =
+            offheap::Block::allocate(1000, Default::default(), &pool.proxy(), false).unwrap();
+        let other = block.clone();
+        let parked = block.park();
+        assert_eq!(limit.available(), Some(0));
+        drop(other);
+        let now = limit.statistics();
+        assert_eq!(
+            (now.bytes_allocated, now.live_allocations, now.parked_bytes),
+            (0, 0, 1000)
+        );
+        assert_eq!(limit.available(), Some(1000));
+        drop(parked);
+        let now = limit.statistics();
+        assert_eq!(
+            (now.bytes_allocated, now.live_allocations, now.parked_bytes),
+            (0, 0, 0)
+        );
+        assert_eq!(now.available, Some(1000));
+    }
 }

@@ -31,3 +31,26 @@ prop_state_machine! {
     #[test]
     fn every_program_agrees_with_the_model(sequential 1..120 => System);
 }
+
+/// The same programs with every pool under debug hooks, which end the process at the first damage:
+/// the crate itself writes no byte beyond what it asked for, and gives every block back once.
+#[cfg(feature = "hooks")]
+#[test]
+fn every_program_agrees_with_the_model_under_debug_hooks() {
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["every_program_agrees_with_the_model", "--exact"])
+        .env("OFFHEAP_DEBUG_MEMORY_POOL", "abort")
+        .env(
+            "OFFHEAP_PROPTEST_CASES",
+            (config().cases / 10).max(10).to_string(),
+        )
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && stdout.contains("1 passed"),
+        "{}\n{stdout}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

@@ -5,6 +5,7 @@ use super::setup::debugged_once;
 use super::source::DebugPool;
 use crate::domain::{Domain, object_memory_pool};
 use crate::pool::{Backend, Pool, PoolCore, plain_backend_pool, system_memory_pool};
+use std::io::Write;
 use std::sync::LazyLock;
 
 /// The first one that is set and not empty counts: ours, Apache Arrow's.
@@ -23,9 +24,10 @@ static OPTIONS: LazyLock<Option<DebugOptions>> = LazyLock::new(|| {
     let on_error = OnError::named(&value);
     if on_error.is_none() {
         // Arrow's words.
-        eprintln!(
+        drop(writeln!(
+            std::io::stderr(),
             "offheap: Invalid value for {variable}: '{value}'. Valid values are 'abort', 'trap', 'warn', 'throw', 'none'."
-        );
+        ));
     }
     on_error.map(|on_error| DebugOptions {
         on_error,
@@ -49,7 +51,10 @@ pub(crate) fn environment_debug() -> Option<EnvironmentDebug> {
     let debugged = debugged_once(&small, options, Domain::Object);
     // Whoever replaced the allocator before that has been given debug hooks by `set_allocator`.
     if let Err(error) = Domain::Object.replace(&debugged, Some(&small)) {
-        eprintln!("offheap: the object domain stays without debug hooks: {error}");
+        drop(writeln!(
+            std::io::stderr(),
+            "offheap: the object domain stays without debug hooks: {error}"
+        ));
     }
     Some(EnvironmentDebug(options))
 }

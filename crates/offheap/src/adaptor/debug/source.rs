@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::origin::Origin;
 use crate::pool::{BackendStatistics, MemoryPool, Notice, Padding, Pool};
 use std::fmt;
+use std::io::Write;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -158,6 +159,10 @@ impl DebugPool {
 
     /// Makes a live block of this pool `Busy`: the caller's alone. Else says what is wrong with the
     /// call, without touching anything.
+    #[expect(
+        clippy::result_large_err,
+        reason = "made under a lock, where nothing may be boxed"
+    )]
     fn claim(&self, ptr: NonNull<u8>) -> Result<Record, Option<Finding>> {
         TABLE.with(ptr, |record| {
             let record = record.ok_or(None)?;
@@ -501,7 +506,10 @@ unsafe impl MemoryPool for DebugPool {
 
     fn print_stats(&self) {
         let (bytes, blocks) = self.quarantine().held();
-        eprintln!("debug hooks hold back {blocks} freed blocks of {bytes} bytes");
+        drop(writeln!(
+            std::io::stderr(),
+            "debug hooks hold back {blocks} freed blocks of {bytes} bytes"
+        ));
         self.upstream.print_stats();
     }
 

@@ -87,6 +87,10 @@ impl Table {
 
     /// Takes a record in, and returns one that was there: of a block whose memory went without
     /// notice. The record comes back when there is no memory for it.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the caller drops it, without the lock"
+    )]
     pub(super) fn insert(&self, record: Record) -> Result<Option<Record>, Record> {
         let address = record.block.start.addr().get();
         let mut shard = self.shard(address);

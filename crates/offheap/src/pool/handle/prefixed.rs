@@ -4,7 +4,7 @@
 //! would be the next request. And whoever keeps a header in front of its blocks must not charge it
 //! to the pool: headers never count.
 
-use super::{Base, Pool};
+use super::{Base, Freed, Padding, Pool, Seen};
 use crate::alignment::{Alignment, padded};
 use crate::pool::reserved::Reserved;
 use crate::pool::zero::zero_size_block;
@@ -22,6 +22,21 @@ impl Pool {
         Some(Reserved::new(self, n))
     }
 
+    /// What the base is asked for: a source sees the size itself where it makes room for the padding
+    /// or has none. `None` for sizes that nobody has.
+    #[inline]
+    fn whole(&self, prefix: usize, size: usize) -> Option<usize> {
+        let bytes = prefix.checked_add(size)?;
+        let whole = padded(bytes)?;
+        Some(match self.core().padding {
+            Padding::Rounded => whole,
+            Padding::Passed => bytes,
+            Padding::None if prefix == 0 => bytes,
+            // `Inside` needs the room.
+            Padding::None => bytes.max(64),
+        })
+    }
+
     /// A block of `prefix + size` bytes, of which `size` count. `None` when memory, a limit or a
     /// closed pool refuses.
     #[inline]
@@ -32,19 +47,19 @@ impl Pool {
         alignment: Alignment,
         zeroed: bool,
     ) -> Option<NonNull<u8>> {
-        let whole = padded(prefix.checked_add(size)?)?;
+        let whole = self.whole(prefix, size)?;
         let n = size as u64;
         let reserved = self.admit_quietly(n)?;
         let block = match &self.core().base {
             _ if whole == 0 => zero_size_block(alignment),
             Base::Backend(backend) => backend.allocate(whole, alignment, zeroed)?,
             Base::Custom(source) => {
-                let block = source.allocate(whole, alignment).ok()?;
-                if zeroed {
-                    // SAFETY: the source gave `whole` bytes that nobody else knows.
-                    unsafe { block.write_bytes(0, whole) };
-                }
-                block
+                let block = if zeroed {
+                    source.allocate_zeroed(whole, alignment)
+                } else {
+                    source.allocate(whole, alignment)
+                };
+                block.ok()?
             }
         };
         reserved.keep();
@@ -69,8 +84,8 @@ impl Pool {
         alignment: Alignment,
     ) -> Option<NonNull<u8>> {
         // A live block's size could be padded once, so it can be now.
-        let old = padded(prefix + old_size)?;
-        let new = padded(prefix.checked_add(new_size)?)?;
+        let old = self.whole(prefix, old_size)?;
+        let new = self.whole(prefix, new_size)?;
         let growth = new_size.saturating_sub(old_size) as u64;
         let reserved = if growth == 0 {
             None
@@ -81,12 +96,12 @@ impl Pool {
             _ if old == new => block,
             _ if new == 0 => {
                 // SAFETY: the caller's promise; `old` is what was asked for.
-                unsafe { self.free_whole(block, old, alignment) };
+                unsafe { self.free_whole(block, old, alignment, &mut Some(old)) };
                 zero_size_block(alignment)
             }
             Base::Backend(backend) if old == 0 => backend.allocate(new, alignment, false)?,
             Base::Custom(source) if old == 0 => source.allocate(new, alignment).ok()?,
-            // SAFETY: the caller's promise; padded sizes are what was asked for.
+            // SAFETY: the caller's promise; these sizes are what was asked for.
             Base::Backend(backend) => unsafe { backend.reallocate(block, old, new, alignment)? },
             Base::Custom(source) => {
                 // SAFETY: as above.
@@ -121,24 +136,43 @@ impl Pool {
         alignment: Alignment,
     ) {
         // As in `reallocate_prefixed`.
-        let whole = padded(prefix + size).unwrap_or(prefix + size);
+        let whole = self.whole(prefix, size).unwrap_or(size);
+        // Also when a source, or what reports its damage, panics.
+        let mut freed = Some(size);
+        let counted = Freed {
+            pool: self,
+            freed: &mut freed,
+            is_end: true,
+        };
         if whole != 0 {
-            // SAFETY: the caller's promise; the padded size is what was asked for.
-            unsafe { self.free_whole(block, whole, alignment) };
+            let mut seen = Seen {
+                freed: Some(whole),
+                asked: whole,
+                size,
+                told: counted.freed,
+            };
+            // SAFETY: the caller's promise; that size is what was asked for.
+            unsafe { self.free_whole(block, whole, alignment, &mut seen.freed) };
         }
-        self.chain()
-            .for_each(|core| core.account.commit_free(size as u64));
     }
 
     /// # Safety
     /// - `block` came from this pool's base with `whole` and `alignment`, and nobody uses it.
     #[inline]
-    unsafe fn free_whole(&self, block: NonNull<u8>, whole: usize, alignment: Alignment) {
+    unsafe fn free_whole(
+        &self,
+        block: NonNull<u8>,
+        whole: usize,
+        alignment: Alignment,
+        freed: &mut Option<usize>,
+    ) {
         match &self.core().base {
             // SAFETY: the caller's promise.
             Base::Backend(backend) => unsafe { backend.free(block, whole, alignment) },
             // SAFETY: as above.
-            Base::Custom(source) => unsafe { source.free(block, whole, alignment) },
+            Base::Custom(source) => unsafe {
+                source.free_checked(block, whole, alignment, freed);
+            },
         }
     }
 }
