@@ -1,183 +1,231 @@
-/** Failure injection: which requests fail, and what the sweep finds. */
+/** Failure injection, and the sweep over all failures. */
+import { readFile } from 'node:fs/promises'
 import test from 'ava'
 import {
   BufferBuilder,
-  type FailingOptions,
+  defaultMemoryPool,
+  getAllocator,
   MemoryBuffer,
   type MemoryPool,
-  OutOfMemoryError,
   sweepOutOfMemory,
   systemMemoryPool,
-  TypedBufferBuilder,
 } from 'offheap'
-import { held, throwsCode, withPool } from './support.js'
+import { eachBackend, held, rejectsCode, runScript, throwsCode } from './support.js'
 
-/** Which of `n` allocations fail. */
-function pattern(pool: MemoryPool, n: number, size = 10): string {
-  let text = ''
-  for (let i = 0; i < n; i += 1) {
+/** Which of `count` allocations fail, by number from 1. */
+function failed(pool: MemoryPool, count: number, size = 10): number[] {
+  const numbers: number[] = []
+  for (let number = 1; number <= count; number += 1) {
     try {
       pool.allocateBuffer(size).dispose()
-      text += '.'
     } catch (error) {
-      if (!(error instanceof OutOfMemoryError)) throw error
-      text += 'x'
+      if ((error as { code?: string }).code !== 'ERR_OFFHEAP_OUT_OF_MEMORY') throw error
+      numbers.push(number)
     }
   }
-  return text
+  return numbers
 }
 
-const windows: readonly [FailingOptions | undefined, string][] = [
-  [undefined, 'xxxxxxxx'],
-  [{ after: 3 }, '...xxxxx'],
-  [{ after: 3, count: 2 }, '...xx...'],
-  [{ count: 2 }, 'xx......'],
-  [{ after: 0, count: 0 }, '........'],
-  [{ probability: 0 }, '........'],
-  [{ probability: 1 }, 'xxxxxxxx'],
-  [{ minSize: 11 }, '........'],
-  [{ minSize: 10, after: 7 }, '.......x'],
-]
-
-for (const [options, expected] of windows) {
-  withPool(`failing(${JSON.stringify(options) ?? ''}) gives ${expected}`, (t, base) => {
-    const pool = base.failing(options)
-    const before = pool.stats()
-    t.is(pattern(pool, 8), expected)
-    const failures = expected.replaceAll('.', '').length
-    t.is(pool.failingCounts!.failures, failures)
-    t.is(pool.stats().numAllocations - before.numAllocations, 8 - failures, 'a refusal leaves every figure as it was')
-    t.is(pool.peakBytes, failures === 8 ? 0 : 10)
-  })
-}
-
-withPool('the same seed fails the same requests, another one others', (t, base) => {
-  const of = (seed: number): string => pattern(base.failing({ probability: 0.5, seed }), 200)
-  const first = of(1)
-  t.is(of(1), first)
-  t.not(of(2), first)
-  const failed = first.replaceAll('.', '').length
-  t.true(failed > 60 && failed < 140, String(failed))
-})
-
-withPool('only requests from a function of that name fail', (t, base) => {
-  const pool = base.failing({ stack: 'theUnluckyOne' })
-  function theUnluckyOne(): MemoryBuffer {
-    return pool.allocateBuffer(10)
-  }
-  function theLuckyOne(): MemoryBuffer {
-    return pool.allocateBuffer(10)
-  }
-  theLuckyOne().dispose()
-  throwsCode(t, theUnluckyOne, 'ERR_OFFHEAP_OUT_OF_MEMORY')
-  theLuckyOne().dispose()
-})
-
-withPool('what exists is as it was after a failure, and works when nothing fails any more', (t, base) => {
-  const pool = base.failing({ after: 2 })
-  const buffer = pool.allocateResizableBuffer(100)
-  buffer.asUint8Array().fill(5)
-  const builder = new BufferBuilder({ pool })
-  builder.append('abc')
-  throwsCode(t, () => buffer.resize(100_000), 'ERR_OFFHEAP_OUT_OF_MEMORY')
-  throwsCode(t, () => builder.append(new Uint8Array(100_000)), 'ERR_OFFHEAP_OUT_OF_MEMORY')
-  t.is(buffer.size, 100)
-  t.true(buffer.asUint8Array().every((byte) => byte === 5))
-  t.is(builder.length, 3)
+eachBackend('a window of requests fails', (t, base) => {
+  t.deepEqual(failed(base.failing(), 3), [1, 2, 3])
+  t.deepEqual(failed(base.failing({ after: 2 }), 5), [3, 4, 5])
+  const pool = base.failing({ after: 1, count: 2 })
+  t.deepEqual(failed(pool, 6), [2, 3])
+  t.deepEqual(pool.failingCounts, { requests: 6, failures: 2 })
+  pool.rearm({ after: 0, count: 1 })
+  t.deepEqual(pool.failingCounts, { requests: 0, failures: 0 })
+  t.deepEqual(failed(pool, 2), [1])
+  pool.rearm()
   pool.disarm()
-  buffer.resize(100_000)
-  builder.append(new Uint8Array(100_000))
-  t.is(pool.failingCounts!.failures > 0, true)
-  pool.rearm({ after: 1 })
-  t.deepEqual({ ...pool.failingCounts }, { requests: 0, failures: 0 })
-  t.is(pattern(pool, 3), '.xx')
-  buffer.dispose()
-  builder.dispose()
+  t.deepEqual(failed(pool, 2), [])
+  const error = throwsCode(t, () => base.failing().allocateBuffer(77), 'ERR_OFFHEAP_OUT_OF_MEMORY', 'failing')
+  t.is((error as unknown as { requested: number }).requested, 77)
 })
 
-withPool('a domain fails together with the pool', (t, base) => {
-  const pool = base.failing({ after: 1, domain: 'object' })
-  // The first request is the memory, the second one its control block.
-  throwsCode(t, () => pool.allocateBuffer(10), 'ERR_OFFHEAP_OUT_OF_MEMORY')
-  t.deepEqual(held(pool), { bytes: 0, allocations: 0 })
-  pool.close()
-  systemMemoryPool().allocateBuffer(10).dispose()
+test('size, probability and seed decide', (t) => {
+  const base = systemMemoryPool()
+  const large = base.failing({ minSize: 100 })
+  t.deepEqual(failed(large, 3, 99), [])
+  t.deepEqual(failed(large, 3, 100), [1, 2, 3])
+  const draw = (seed: number): number[] => failed(base.failing({ probability: 0.5, seed }), 200)
+  t.deepEqual(draw(7), draw(7))
+  t.notDeepEqual(draw(7), draw(8))
+  t.true(draw(1).length > 60 && draw(1).length < 140)
+  t.deepEqual(failed(base.failing({ probability: 0 }), 20), [])
+  t.is(failed(base.failing({ probability: 1 }), 20).length, 20)
 })
 
-test('misuse', (t) => {
+test('the JavaScript stack decides', (t) => {
+  const pool = systemMemoryPool().failing({ stack: 'thisOneFails' })
+  function thisOneFails(): MemoryBuffer {
+    return pool.allocateBuffer(10)
+  }
+  function thisOneWorks(): MemoryBuffer {
+    return pool.allocateBuffer(10)
+  }
+  throwsCode(t, thisOneFails, 'ERR_OFFHEAP_OUT_OF_MEMORY')
+  thisOneWorks().dispose()
+  throwsCode(t, () => thisOneFails(), 'ERR_OFFHEAP_OUT_OF_MEMORY')
+  t.deepEqual(pool.failingCounts, { requests: 2, failures: 2 })
+  pool.rearm({ stack: 'thisOneWorks' })
+  throwsCode(t, thisOneWorks, 'ERR_OFFHEAP_OUT_OF_MEMORY')
+  thisOneFails().dispose()
+})
+
+test('wrong options are refused with a code', (t) => {
   const pool = systemMemoryPool()
-  for (const key of ['after', 'count', 'seed', 'minSize']) {
-    for (const wrong of [-1, 0.5, Number.NaN, 2 ** 53, '1', null]) {
-      throwsCode(t, () => pool.failing({ [key]: wrong } as never), 'ERR_OFFHEAP_INVALID_ARGUMENT', key)
-    }
+  const wrong: [string, unknown[]][] = [
+    ['after', [-1, 1.5, '1', null, 2 ** 53]],
+    ['count', [-1, NaN]],
+    ['probability', [-0.1, 1.1, NaN, '1', 1n]],
+    ['seed', [-1, 0.5]],
+    ['minSize', [-1, {}]],
+    ['stack', ['', 1, 'a\0']],
+    ['domain', ['all', '', 1, null]],
+  ]
+  for (const [name, values] of wrong) {
+    for (const value of values) throwsCode(t, () => pool.failing({ [name]: value }), 'ERR_OFFHEAP_INVALID_ARGUMENT', name)
   }
-  for (const wrong of [-0.1, 1.1, Number.NaN, '1']) {
-    throwsCode(t, () => pool.failing({ probability: wrong as never }), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'probability')
-  }
-  throwsCode(t, () => pool.failing({ probability: 0.5, after: 1 }), 'ERR_OFFHEAP_INVALID_ARGUMENT')
-  throwsCode(t, () => pool.failing({ stack: '' }), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'stack')
-  throwsCode(t, () => pool.failing({ domain: 'x' as never }), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'domain')
-  t.is(pool.failingCounts, undefined)
+  throwsCode(t, () => pool.failing(1 as never), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'options')
+  throwsCode(t, () => pool.failing({ after: 1, probability: 0.5 }), 'ERR_OFFHEAP_INVALID_ARGUMENT')
   throwsCode(t, () => pool.disarm(), 'ERR_OFFHEAP_NOT_SUPPORTED')
-  throwsCode(t, () => pool.rearm(), 'ERR_OFFHEAP_NOT_SUPPORTED')
+  throwsCode(t, () => pool.rearm({}), 'ERR_OFFHEAP_NOT_SUPPORTED')
+  t.is(pool.failingCounts, undefined)
 })
 
-test.serial('a sweep of a function that survives', async (t) => {
+test('a domain fails with the pool until it is closed', async (t) => {
+  // In a process of its own: the object domain is everybody's.
+  const { stdout, stderr } = await runScript(`
+    const tries = (pool) => { try { pool.allocateBuffer(10).dispose(); return 'works' } catch (error) { return error.code } }
+    const before = offheap.getAllocator('object')
+    const failing = offheap.systemMemoryPool().failing({ domain: 'object' })
+    console.log(tries(offheap.mimallocMemoryPool()), tries(offheap.domainPool('object')))
+    failing.disarm()
+    console.log(tries(offheap.mimallocMemoryPool()))
+    failing.rearm()
+    failing.close()
+    console.log(tries(offheap.mimallocMemoryPool()), offheap.getAllocator('object') === before)`)
+  t.is(stderr, '')
+  t.is(stdout, 'ERR_OFFHEAP_OUT_OF_MEMORY ERR_OFFHEAP_OUT_OF_MEMORY\nworks\nworks true\n')
+})
+
+test.serial('a sweep of code that is right is clean', async (t) => {
+  const before = defaultMemoryPool()
   const report = await sweepOutOfMemory((pool) => {
-    using builder = new TypedBufferBuilder('float64', { pool })
-    for (let i = 0; i < 1000; i += 1) builder.append(i)
-    builder.finish().dispose()
+    t.is(defaultMemoryPool().backendName, pool.backendName)
+    const first = pool.allocateResizableBuffer(100)
+    try {
+      first.resize(5000)
+      const second = MemoryBuffer.from('hello')
+      second.dispose()
+    } finally {
+      first.dispose()
+    }
   })
   t.true(report.isClean, report.text)
-  t.true(report.requests > 3)
-  // One run in which nothing fails, and each request failing once and for ever.
-  t.true(report.runs >= 2 * report.requests, String(report.runs))
-  t.true(report.injected >= 2 * report.requests)
+  t.true(report.isComplete)
+  t.deepEqual(report.leaks, [])
+  t.deepEqual(report.wrongErrors, [])
+  t.is(report.requests, 5)
+  t.is(report.survived, 0)
+  t.is(report.injected, 10)
+  t.is(report.runs, 1 + 6 + 6)
+  t.is(defaultMemoryPool(), before)
 })
 
-test.serial('a sweep finds what is left behind, and where it came from', async (t) => {
-  const kept: MemoryBuffer[] = []
-  const report = await sweepOutOfMemory((pool) => {
-    const first = pool.allocateBuffer(100)
-    const second = pool.allocateBuffer(200) // throws, and nobody disposes the first
-    second.dispose()
-    first.dispose()
-    kept.push(first)
-  })
-  t.false(report.isClean)
-  const [leak] = report.leaks.filter(({ domain }) => domain === undefined)
-  t.like(leak, { bytes: 100, allocations: 1 })
-  t.regex(leak!.blocks[0]!.stack[0]!.file ?? '', /failing\.spec/)
-})
-
-test.serial('a sweep finds errors that do not say that memory ran out', async (t) => {
+test.serial('a sweep waits for asynchronous code and for work in flight', async (t) => {
   const report = await sweepOutOfMemory(async (pool) => {
-    await null
-    let buffer: MemoryBuffer | undefined
+    const buffer = pool.allocateBuffer(4096)
     try {
-      buffer = pool.allocateBuffer(100)
-    } catch {
-      /* swallowed */
+      buffer.asUint8Array().fill(1)
+      await readFile(new URL(import.meta.url))
+      const builder = new BufferBuilder({ pool })
+      try {
+        builder.append('some text')
+      } finally {
+        builder.dispose()
+      }
+    } finally {
+      buffer.dispose()
     }
-    buffer!.size
-    buffer!.dispose()
   })
-  t.false(report.isClean)
-  t.true(report.wrongErrors.length >= 2)
-  t.true(report.wrongErrors.every(({ error }) => error instanceof TypeError))
+  t.true(report.isClean, report.text)
+  t.is(report.requests, 4)
 })
 
-test.serial('a sweep ends after as many runs, and gives everything back', async (t) => {
-  let runs = 0
-  const pool = systemMemoryPool().proxy()
-  const report = await sweepOutOfMemory(
-    (sweep) => {
-      runs += 1
-      for (let i = 0; i < runs + 5; i += 1) sweep.allocateBuffer(10).dispose()
-    },
-    { pool, maxRuns: 12 },
-  )
-  t.is(report.isComplete, false)
-  t.is(runs, 12)
-  t.deepEqual(held(pool), { bytes: 0, allocations: 0 })
+test.serial('a sweep finds a leak and says who made it', async (t) => {
+  function leaky(pool: MemoryPool): void {
+    const buffer = pool.allocateBuffer(100)
+    const copy = buffer.copySlice(0, 50, { pool })
+    copy.dispose()
+    buffer.dispose()
+  }
+  const kept = held(systemMemoryPool())
+  const report = await sweepOutOfMemory(leaky, { pool: systemMemoryPool() })
+  t.true(report.isComplete)
+  t.false(report.isClean)
+  t.deepEqual(report.wrongErrors, [])
+  const [leak] = report.leaks
+  t.like(leak, { request: 3, mode: 'once', domain: undefined, bytes: 100, allocations: 1 })
+  t.is(leak!.blocks.length, 1)
+  t.is(leak!.blocks[0]!.stack[0]!.function, 'leaky')
+  t.regex(report.text, /leak with allocation 3 failing: 100 bytes in 1 allocations of the pool/)
+  t.true(report.leaks.some(({ domain, blocks }) => domain === 'object' && blocks.length === 0))
+  t.true(held(systemMemoryPool()).bytes > kept.bytes)
+})
+
+test.serial('a sweep finds errors that are none of memory, and what gave up without a reason', async (t) => {
+  const wrong = new Error('broken')
+  const broken = await sweepOutOfMemory((pool) => {
+    try {
+      pool.allocateBuffer(10).dispose()
+    } catch {
+      throw wrong
+    }
+  })
+  t.false(broken.isClean)
+  t.is(broken.wrongErrors[0]!.error, wrong)
+  t.like(broken.wrongErrors[0], { request: 1, mode: 'once' })
+  const caused = await sweepOutOfMemory((pool) => {
+    try {
+      pool.allocateBuffer(10).dispose()
+    } catch (cause) {
+      throw new Error('wrapped', { cause })
+    }
+  })
+  t.true(caused.isClean, caused.text)
+  const survivor = await sweepOutOfMemory((pool) => {
+    try {
+      pool.allocateBuffer(10).dispose()
+    } catch {
+      // goes on without
+    }
+  })
+  t.true(survivor.isClean)
+  t.is(survivor.survived, 4)
+  const undisturbed = await sweepOutOfMemory(() => {
+    throw new Error('at once')
+  })
+  t.false(undisturbed.isComplete)
+  t.is(undisturbed.runs, 1)
+  const endless = await sweepOutOfMemory((pool) => void Array.from({ length: 50 }, () => pool.allocateBuffer(1).dispose()), { maxRuns: 5 })
+  t.is(endless.runs, 5)
+  t.false(endless.isComplete)
+})
+
+test.serial('one sweep at a time; wrong arguments are refused; everything is put back', async (t) => {
+  const before = [getAllocator('mem'), getAllocator('object')]
+  const inner = await sweepOutOfMemory(async () => {
+    await rejectsCode(t, sweepOutOfMemory(() => {}), 'ERR_OFFHEAP_BUSY')
+  })
+  t.true(inner.isClean, inner.text)
+  await rejectsCode(t, sweepOutOfMemory(1 as never), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'fn')
+  await rejectsCode(t, sweepOutOfMemory(() => {}, { pool: {} as never }), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'pool')
+  await rejectsCode(t, sweepOutOfMemory(() => {}, { domains: ['x' as never] }), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'domains[0]')
+  await rejectsCode(t, sweepOutOfMemory(() => {}, { domains: 'mem' as never }), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'domains')
+  await rejectsCode(t, sweepOutOfMemory(() => {}, { maxRuns: 0 }), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'maxRuns')
+  t.deepEqual([getAllocator('mem'), getAllocator('object')].map((pool, index) => pool === before[index]), [true, true])
+  const none = await sweepOutOfMemory((pool) => void pool.allocateBuffer(1).dispose(), { domains: [] })
+  t.is(none.requests, 1)
+  t.true(none.isClean)
 })

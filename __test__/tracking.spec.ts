@@ -1,195 +1,356 @@
-/** Who holds what: live blocks with their JavaScript stacks, leak reports, what the garbage collector freed. */
-import { Worker } from 'node:worker_threads'
+/** Trackers: where live memory came from, what is left, what was forgotten; JavaScript stacks that retain nothing. */
+import { once } from 'node:events'
+import { writeFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import diagnosticsChannel from 'node:diagnostics_channel'
+import { Worker } from 'node:worker_threads'
 import test from 'ava'
-import { defaultMemoryPool, MemoryBuffer, type MemoryPool, systemMemoryPool, TypedBufferBuilder, withTags } from 'offheap'
-import { collectUntil, eachBackend, root, runScript, throwsCode, withPool } from './support.js'
+import { type AllocationEvent, BufferBuilder, MemoryBuffer, type MemoryPool, systemMemoryPool, withTags } from 'offheap'
+import { collectUntil, eachBackend, held, root, runNode, runScript, throwsCode, turns } from './support.js'
 
-function allocatesHere(pool: MemoryPool, size: number): MemoryBuffer {
-  return pool.allocateBuffer(size)
+function innermost(buffer: MemoryBuffer): string {
+  return buffer.allocationSite!.stack[0]!.function
 }
 
-eachBackend('a tracked block knows its size, alignment, age and JavaScript stack', (t, base) => {
+eachBackend('a tracker knows what is alive and who made it', (t, base) => {
   const pool = base.track()
-  const buffer = allocatesHere(pool, 1000)
-  const [block] = pool.allocations()
-  t.like(block, { address: buffer.address, size: 1000, alignment: 64, serial: 1, tags: '', parked: false })
-  t.true(block!.ageMs >= 0 && block!.ageMs < 60_000)
-  t.is(block!.stack[0]!.function, 'allocatesHere')
-  t.regex(block!.stack[0]!.file ?? '', /tracking\.spec\.ts$/)
-  t.true(block!.stack[0]!.line! > 5)
-  t.like(buffer.allocationSite, { serial: 1, size: 1000 })
-  using slice = buffer.slice(10)
+  function makeIt(): MemoryBuffer {
+    return pool.allocateBuffer(100, { alignment: 256 })
+  }
+  const buffer = makeIt()
+  const site = buffer.allocationSite!
+  t.like(site, { address: buffer.address, size: 100, alignment: 256, serial: 1, tags: '', parked: false })
+  t.deepEqual(site.nativeStack, [])
+  t.is(site.stack[0]!.function, 'makeIt')
+  t.regex(site.stack[0]!.file!, /tracking\.spec\.ts$/)
+  t.true(site.stack[0]!.line! > 1)
+  t.true(site.stack.length > 1 && site.stack.length <= 16)
+  t.false(site.stack.some(({ file }) => file?.includes(join(root, 'dist'))), 'a frame of offheap')
+  t.deepEqual(pool.allocations().map(({ size }) => size), [100])
+  const slice = buffer.slice(10, 20)
   t.is(slice.allocationSite!.serial, 1)
+  t.is(pool.limit(1000).allocations().length, 1)
   slice.dispose()
   buffer.dispose()
   t.deepEqual(pool.allocations(), [])
+  t.like(pool.close(), { pool: pool.name, liveBytes: 0, liveAllocations: 0, sites: [], forgotten: [] })
 })
 
-withPool('a block keeps its place when it is resized; builders have the place of their growth', (t, base) => {
-  const pool = base.track()
-  const buffer = pool.allocateResizableBuffer(10)
-  buffer.resize(100_000)
-  t.like(pool.allocations()[0], { serial: 1, size: 100_000 })
-  buffer.dispose()
-  const builder = new TypedBufferBuilder('int32', { pool })
-  builder.append(1)
-  t.true(pool.allocations()[0]!.stack.some(({ file }) => /tracking\.spec/.test(file ?? '')))
-  builder.dispose()
-  t.deepEqual(pool.allocations(), [])
+test('every way to allocate has its maker’s stack', (t) => {
+  const pool = systemMemoryPool().track()
+  const makers = {
+    allocate: () => pool.allocateBuffer(10),
+    resizable: () => pool.allocateResizableBuffer(10),
+    bitmap: () => pool.allocateEmptyBitmap(10),
+    from: () => MemoryBuffer.from('abc', { pool }),
+    concat: () => MemoryBuffer.concat([Buffer.from('abc')], { pool }),
+    builder: () => {
+      const builder = new BufferBuilder({ pool })
+      builder.append('abc')
+      return builder.finish()
+    },
+  }
+  for (const [name, make] of Object.entries(makers)) {
+    const named = { [name]: () => make() }[name]!
+    const buffer = named()
+    const frames = buffer.allocationSite!.stack.slice(0, 3)
+    t.true(frames.some((frame) => frame.function.endsWith(name)), `${name}: ${JSON.stringify(frames)}`)
+    buffer.dispose()
+  }
+  const copy = MemoryBuffer.from('abc').copySlice(0, 1, { pool })
+  t.truthy(copy.allocationSite)
+  copy.dispose()
+  t.is(MemoryBuffer.from('abc').allocationSite, undefined)
+  t.is(MemoryBuffer.wrap(new ArrayBuffer(8)).allocationSite, undefined)
+  t.deepEqual(held(pool), { bytes: 0, allocations: 0 })
 })
 
-withPool('close() names what is alive by place, the most bytes first', (t, base) => {
-  const pool = base.track({ stackDepth: 4 })
-  const kept = [1, 2, 3].map((n) => allocatesHere(pool, n * 100))
-  const large = pool.allocateBuffer(5000)
-  const report = pool.close()
-  t.like(report, { liveBytes: 5600, liveAllocations: 4 })
-  t.is(report.sites![0]!.bytes, 5000)
-  t.like(report.sites![1], { bytes: 600, count: 3 })
-  t.is(report.sites![1]!.stack[0]!.function, 'allocatesHere')
-  t.true(report.sites!.every(({ stack }) => stack.length <= 4))
-  t.deepEqual(report.forgotten, [])
-  for (const buffer of [...kept, large]) buffer.dispose()
-})
-
-withPool('tags say on whose behalf, also across await', async (t, base) => {
-  const pool = base.track()
-  const buffers: MemoryBuffer[] = []
-  await Promise.all(
-    ['a', 'b'].map((query) =>
-      withTags({ query }, async () => {
-        await new Promise(setImmediate)
-        buffers.push(pool.allocateBuffer(10))
-        withTags({ step: '2' }, () => buffers.push(pool.allocateBuffer(20)))
-      }),
-    ),
-  )
-  buffers.push(pool.allocateBuffer(30))
-  const tags = pool.allocations().map(({ size, tags }) => `${size} ${tags}`)
-  t.deepEqual(tags.toSorted(), ['10 query=a', '10 query=b', '20 query=a, step=2', '20 query=b, step=2', '30 '])
-  for (const buffer of buffers) buffer.dispose()
-  for (const wrong of [undefined, null, 1, { a: 1 }, []]) {
-    throwsCode(t, () => withTags(wrong as never, () => {}), 'ERR_OFFHEAP_INVALID_ARGUMENT')
+test('depth and options are checked, and 0 keeps no stack', (t) => {
+  const pool = systemMemoryPool()
+  for (const wrong of [-1, 65, 1.5, '3', null]) {
+    throwsCode(t, () => pool.track({ stackDepth: wrong as never }), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'stackDepth')
+    throwsCode(t, () => pool.track({ nativeStackDepth: wrong as never }), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'nativeStackDepth')
+  }
+  throwsCode(t, () => pool.track({ reportAtExit: 1 as never }), 'ERR_OFFHEAP_INVALID_ARGUMENT')
+  throwsCode(t, () => pool.allocations(), 'ERR_OFFHEAP_NOT_SUPPORTED')
+  const none = pool.track({ stackDepth: 0, nativeStackDepth: 8 }).allocateBuffer(1)
+  t.deepEqual(none.allocationSite!.stack, [])
+  t.true(none.allocationSite!.nativeStack.length > 0)
+  none.dispose()
+  const deep = (pool: MemoryPool, n: number): MemoryBuffer => (n === 0 ? pool.allocateBuffer(1) : deep(pool, n - 1))
+  for (const stackDepth of [1, 3, 64]) {
+    const buffer = deep(pool.track({ stackDepth }), 100)
+    t.is(buffer.allocationSite!.stack.length, stackDepth)
+    t.is(innermost(buffer), 'deep')
+    buffer.dispose()
   }
 })
 
-test('what the garbage collector freed is listed apart, with its place', async (t) => {
+test('close says where what is left came from, the largest place first', (t) => {
   const pool = systemMemoryPool().track()
-  ;(function forgets() {
-    for (let i = 0; i < 5; i += 1) pool.allocateBuffer(100 + i)
+  const small = (): MemoryBuffer => pool.allocateBuffer(10)
+  const large = (): MemoryBuffer => pool.allocateBuffer(1000)
+  const kept = [small(), large()]
+  for (let i = 0; i < 4; i += 1) kept.push(small())
+  const { sites, forgotten, liveBytes, liveAllocations } = pool.close()
+  t.is(liveBytes, 1050)
+  t.is(liveAllocations, 6)
+  t.deepEqual(forgotten, [])
+  t.is(sites![0]!.bytes, 1000)
+  t.is(sites![0]!.stack[0]!.function, 'large')
+  t.is(sites!.reduce((sum, { count }) => sum + count, 0), 6)
+  t.is(systemMemoryPool().proxy().close().sites, undefined)
+  for (const buffer of kept) buffer.dispose()
+})
+
+test.serial('what the collector frees is listed apart', async (t) => {
+  const pool = systemMemoryPool().track()
+  ;(function forgetful() {
+    pool.allocateBuffer(123)
+    pool.allocateBuffer(77).asUint8Array().fill(1)
+    pool.allocateBuffer(5).dispose()
   })()
-  await collectUntil(() => pool.bytesAllocated === 0)
-  const disposed = pool.allocateBuffer(1)
-  disposed.dispose()
+  t.true(await collectUntil(() => pool.liveAllocations === 0))
   const { forgotten, sites } = pool.close()
   t.deepEqual(sites, [])
-  t.is(forgotten!.reduce((sum, { count }) => sum + count, 0), 5)
-  t.is(forgotten![0]!.stack[0]!.function, 'forgets')
+  t.is(forgotten!.reduce((sum, { bytes }) => sum + bytes, 0), 200)
+  t.true(forgotten!.every(({ stack }) => stack[0]!.function === 'forgetful'))
 })
 
-test('capturing a stack retains nothing of the program', async (t) => {
+test('tags follow awaits, nest and replace', async (t) => {
   const pool = systemMemoryPool().track()
-  const buffer: MemoryBuffer[] = []
-  const weak = (function scope() {
-    const object = { large: new Array(1000).fill(0) }
-    const method = {
-      object,
-      run(): void {
-        buffer.push(pool.allocateBuffer(100))
-      },
-    }
-    method.run()
-    return [new WeakRef(object), new WeakRef(method)]
-  })()
-  await collectUntil(() => weak.every((reference) => reference.deref() === undefined))
-  t.is(pool.allocations().length, 1)
-  buffer[0]!.dispose()
-})
-
-const prepareStackTraces: readonly [string, unknown][] = [
-  ['throws', () => { throw new Error('mine') }], // prettier-ignore
-  ['returns nonsense', () => 42],
-  ['is no function', 'x'],
-  ['returns the sites', (_: unknown, sites: unknown) => sites],
-]
-for (const [what, prepare] of prepareStackTraces) {
-  test.serial(`a program's Error.prepareStackTrace that ${what} is neither called nor lost`, (t) => {
-    const pool = defaultMemoryPool().proxy().track()
-    let calls = 0
-    const own = typeof prepare === 'function' ? (...args: unknown[]) => ((calls += 1), (prepare as (...a: unknown[]) => unknown)(...args)) : prepare
-    const before = Object.getOwnPropertyDescriptor(Error, 'prepareStackTrace')
-    const limit = Error.stackTraceLimit
-    Object.defineProperty(Error, 'prepareStackTrace', { value: own, configurable: true, writable: true })
-    Error.stackTraceLimit = 3
-    try {
-      const buffer = allocatesHere(pool, 10)
-      t.is(Error.prepareStackTrace as unknown, own)
-      t.is(Error.stackTraceLimit, 3)
-      t.is(pool.allocations()[0]!.stack[0]!.function, 'allocatesHere')
-      buffer.dispose()
-      t.is(calls, 0)
-    } finally {
-      Error.stackTraceLimit = limit
-      if (before === undefined) delete (Error as { prepareStackTrace?: unknown }).prepareStackTrace
-      else Object.defineProperty(Error, 'prepareStackTrace', before)
-    }
+  const tagsOf = (): string => {
+    const buffer = pool.allocateBuffer(1)
+    const { tags } = buffer.allocationSite!
+    buffer.dispose()
+    return tags
+  }
+  t.is(tagsOf(), '')
+  const result = await withTags({ query: '1', user: 'a' }, async () => {
+    t.is(tagsOf(), 'query=1, user=a')
+    await turns(2)
+    t.is(tagsOf(), 'query=1, user=a')
+    withTags({ user: 'b', step: 'x=y' }, () => t.is(tagsOf(), 'query=1, user=b, step=x=y'))
+    return 7
   })
-}
+  t.is(result, 7)
+  t.is(tagsOf(), '')
+  for (const wrong of [null, 1, 'a=b', () => {}, { a: 1 }, { 'a,b': 'c' }, { 'a=': 'c' }, { a: 'b,c' }, { a: 'b\n' }, { a: 'b\0' }, { '': 'x' }]) {
+    throwsCode(t, () => withTags(wrong as never, () => t.fail()), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'tags')
+  }
+  throwsCode(t, () => withTags({}, 1 as never), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'fn')
+})
 
-test('a worker has its own stacks, in a pool that both use', async (t) => {
+test.serial('stacks survive what programs do with Error', (t) => {
+  const pool = systemMemoryPool().track({ stackDepth: 4 })
+  function place(): string {
+    const buffer = pool.allocateBuffer(1)
+    const site = buffer.allocationSite!
+    buffer.dispose()
+    return site.stack[0]?.function ?? ''
+  }
+  const properties = ['prepareStackTrace', 'stackTraceLimit'] as const
+  const before = properties.map((key) => Object.getOwnPropertyDescriptor(Error, key))
+  const restore = (): void =>
+    properties.forEach((key, index) => {
+      delete (Error as Partial<typeof Error>)[key]
+      if (before[index] !== undefined) Object.defineProperty(Error, key, before[index])
+    })
+  let calls = 0
+  const descriptors: Record<string, { key: (typeof properties)[number]; descriptor: PropertyDescriptor }> = {
+    'a function that throws': {
+      key: 'prepareStackTrace',
+      descriptor: {
+        value: () => {
+          calls += 1
+          throw new Error('no')
+        },
+        writable: true,
+        configurable: true,
+      },
+    },
+    'a function that gives nonsense': { key: 'prepareStackTrace', descriptor: { value: () => ((calls += 1), { x: 1 }), writable: true, configurable: true } },
+    'read-only': { key: 'prepareStackTrace', descriptor: { value: () => ((calls += 1), 'mine'), writable: false, configurable: true } },
+    'an accessor': { key: 'prepareStackTrace', descriptor: { get: () => () => ((calls += 1), 'mine'), set: () => t.fail(), configurable: true } },
+    'a limit of 0': { key: 'stackTraceLimit', descriptor: { value: 0, writable: true, configurable: true, enumerable: true } },
+    'a limit that is none': { key: 'stackTraceLimit', descriptor: { value: 'x', writable: true, configurable: true } },
+    'a limit that is an accessor': { key: 'stackTraceLimit', descriptor: { get: () => 1, configurable: true } },
+  }
+  try {
+    for (const [name, { key, descriptor }] of Object.entries(descriptors)) {
+      delete (Error as Partial<typeof Error>)[key]
+      Object.defineProperty(Error, key, descriptor)
+      t.is(place(), 'place', name)
+      t.deepEqual(Object.getOwnPropertyDescriptor(Error, key), { enumerable: false, ...descriptor }, name)
+      restore()
+    }
+    t.is(calls, 0)
+    t.deepEqual(properties.map((key) => Object.getOwnPropertyDescriptor(Error, key)), before)
+    t.is(place(), 'place')
+    t.deepEqual(properties.map((key) => Object.getOwnPropertyDescriptor(Error, key)), before)
+  } finally {
+    restore()
+  }
+})
+
+test('stacks also come where Error is frozen', async (t) => {
+  for (const [flags, prepare] of [
+    [[], ''],
+    [[], `Error.prepareStackTrace = () => { throw new Error('no') }\n`],
+    [[], `Error.prepareStackTrace = () => 42\n`],
+    [['--frozen-intrinsics'], ''],
+  ] as const) {
+    const script = `const offheap = require('offheap')
+      ${prepare}
+      Object.freeze(Error)
+      const pool = offheap.systemMemoryPool().track()
+      function place() { return pool.allocateBuffer(1) }
+      const { stack } = place().allocationSite
+      console.log(stack.length > 0 ? stack[0].function : 'none')`
+    const { stdout, stderr, code } = await runNode([...flags, '-e', script])
+    t.is(code, 0, stderr)
+    // With somebody's own function that cannot be put aside, what it gives is no stack.
+    t.is(stdout.trim(), prepare === '' ? 'place' : 'none', flags.join(' '))
+  }
+})
+
+test.serial('a stack keeps nothing of the program alive', async (t) => {
   const pool = systemMemoryPool().track()
-  const mine = allocatesHere(pool, 11)
-  const library = JSON.stringify(join(root, 'dist', 'index.js'))
+  const kept: MemoryBuffer[] = []
+  const refs = (() => {
+    class Receiver {
+      big = new Array(1000).fill(1)
+      make(closure: object): MemoryBuffer {
+        return [closure].map(() => pool.allocateBuffer(10))[0]!
+      }
+    }
+    const receiver = new Receiver()
+    const closure = { big: new Array(1000).fill(2) }
+    kept.push(receiver.make(closure))
+    return [new WeakRef<object>(receiver), new WeakRef<object>(closure)]
+  })()
+  t.true(await collectUntil(() => refs.every((ref) => ref.deref() === undefined)))
+  t.true(kept[0]!.allocationSite!.stack.some((frame) => frame.function.endsWith('Receiver.make')))
+  kept[0]!.dispose()
+})
+
+test.serial('a worker that opens a tracked pool has its stacks kept, too', async (t) => {
+  const pool = systemMemoryPool().track()
   const worker = new Worker(
     `const { parentPort, workerData } = require('node:worker_threads')
-     const { MemoryPool } = require(${library})
-     const pool = MemoryPool.fromShared(workerData)
-     function inTheWorker() { return pool.allocateBuffer(22) }
-     const buffer = inTheWorker()
-     parentPort.once('message', () => { buffer.dispose(); process.exit(0) })
-     parentPort.postMessage(pool.allocations().map(({ size, thread }) => [size, thread]))`,
+     const offheap = require(${JSON.stringify(join(root, 'dist', 'index.js'))})
+     const pool = offheap.MemoryPool.fromShared(workerData)
+     function inTheWorker() { return pool.allocateBuffer(42) }
+     parentPort.postMessage(inTheWorker().share())
+     parentPort.once('message', () => process.exit())`,
     { eval: true, workerData: pool.share() },
   )
-  const seen = await new Promise<[number, number][]>((resolve, reject) => {
-    worker.once('message', resolve)
-    worker.once('error', reject)
-  })
-  t.deepEqual(seen.map(([size]) => size), [11, 22])
-  t.not(seen[0]![1], seen[1]![1])
-  const here = pool.allocations()
-  t.is(here.find(({ size }) => size === 11)!.stack[0]!.function, 'allocatesHere')
-  t.is(here.find(({ size }) => size === 22)!.stack[0]!.function, 'inTheWorker')
-  worker.postMessage('go on')
-  await new Promise((resolve) => worker.once('exit', resolve))
-  mine.dispose()
-  t.deepEqual(pool.allocations(), [])
+  const [ticket] = await once(worker, 'message')
+  const buffer = MemoryBuffer.fromShared(ticket)
+  t.is(innermost(buffer), 'inTheWorker')
+  worker.postMessage('end')
+  await once(worker, 'exit')
+  t.is(innermost(buffer), 'inTheWorker')
+  const { revokeShared } = await import('offheap')
+  revokeShared(ticket)
+  buffer.dispose()
 })
 
-test('a report at exit names what is alive, and says nothing when nothing is', async (t) => {
-  const script = (body: string): string => `
-    const { systemMemoryPool } = require('./dist/index.js')
-    const pool = systemMemoryPool().track({ reportAtExit: true })
-    function leaks() { return pool.allocateBuffer(12345) }
-    ${body}`
-  const leaking = await runScript(script('globalThis.kept = [leaks(), leaks()]'))
-  t.is(leaking.code, 0)
-  t.regex(leaking.stderr, /24690 bytes in 2 allocations/)
-  t.regex(leaking.stderr, /at leaks/)
-  const clean = await runScript(script('leaks().dispose()'))
-  t.deepEqual([clean.code, clean.stderr], [0, ''])
-})
-
-test('misuse', (t) => {
-  const pool = systemMemoryPool()
-  for (const key of ['stackDepth', 'nativeStackDepth']) {
-    for (const wrong of [-1, 65, 0.5, Number.NaN, '1']) {
-      throwsCode(t, () => pool.track({ [key]: wrong } as never), 'ERR_OFFHEAP_INVALID_ARGUMENT', key)
-    }
+test('the report at exit names the places, with source maps', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'offheap-'))
+  try {
+    // One line of JavaScript that came from line 7 of a TypeScript file.
+    const map = { version: 3, sources: ['original.ts'], names: [], mappings: 'AAMA', sourcesContent: ['\n'.repeat(20)] }
+    const comment = `//# sourceMappingURL=data:application/json;base64,${Buffer.from(JSON.stringify(map)).toString('base64')}`
+    const file = join(folder, 'made.js')
+    const line = `const pool = require(${JSON.stringify(join(root, 'dist', 'index.js'))}).systemMemoryPool().track({ reportAtExit: true }); globalThis.kept = pool.allocateBuffer(1234); pool.allocateBuffer(1).dispose()`
+    writeFileSync(file, `${line}\n${comment}\n`)
+    const mapped = await runNode(['--enable-source-maps', file])
+    t.is(mapped.code, 0)
+    t.regex(mapped.stderr, /pool 'track of system': not disposed at exit: 1234 bytes in 1 allocations of 1 places\n {2}1234 bytes in 1 allocations\n/)
+    t.regex(mapped.stderr, /at .*\(.*original\.ts:7:1\)/)
+    const plain = await runNode([file])
+    t.regex(plain.stderr, /at .*\(.*made\.js:1:\d+\)/)
+    const none = await runScript('const pool = offheap.systemMemoryPool().track({ reportAtExit: true }); pool.allocateBuffer(1).dispose(); pool.close()')
+    t.is(none.stderr, '')
+  } finally {
+    rmSync(folder, { recursive: true })
   }
-  throwsCode(t, () => pool.track({ reportAtExit: 1 as never }), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'reportAtExit')
-  throwsCode(t, () => pool.allocations(), 'ERR_OFFHEAP_NOT_SUPPORTED')
-  using buffer = pool.allocateBuffer(1)
-  t.is(buffer.allocationSite, undefined)
-  t.is(MemoryBuffer.wrap(new ArrayBuffer(8)).allocationSite, undefined)
+})
+
+test('scopes count what a stretch of work allocated', (t) => {
+  const pool = systemMemoryPool().scopedStatistics()
+  const outer = pool.allocateBuffer(100)
+  t.is(pool.pushCounters().bytes.value, 100)
+  const first = pool.allocateBuffer(10)
+  pool.pushCounters()
+  const second = pool.allocateBuffer(5)
+  second.dispose()
+  t.deepEqual(pool.counters().bytes, { value: 0, peak: 5, total: 5 })
+  t.deepEqual(pool.popCounters(), { bytes: { value: 0, peak: 5, total: 5 }, allocations: { value: 0, peak: 1, total: 1 } })
+  t.deepEqual(pool.popCounters().bytes, { value: 10, peak: 15, total: 15 })
+  throwsCode(t, () => pool.popCounters(), 'ERR_OFFHEAP_INVALID_ARGUMENT')
+  throwsCode(t, () => systemMemoryPool().pushCounters(), 'ERR_OFFHEAP_NOT_SUPPORTED')
+  for (const buffer of [outer, first]) buffer.dispose()
+})
+
+test('a log goes to a file, in each format', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'offheap-'))
+  try {
+    const lines = (file: string): string[] => readFileSync(file, 'utf8').trimEnd().split('\n')
+    const logged = (sink: string | URL, format?: 'text' | 'json' | 'rmm-csv'): void => {
+      const pool = format === undefined ? systemMemoryPool().log(sink) : systemMemoryPool().log(sink, { format })
+      const buffer = pool.allocateResizableBuffer(100)
+      buffer.resize(200)
+      buffer.dispose()
+    }
+    const file = join(folder, 'log')
+    logged(file)
+    t.is(lines(file).length, 3)
+    t.regex(lines(file)[0]!, /^Allocate: size = 100, alignment = 64, address = 0x[0-9a-f]+, pool = system$/)
+    logged(pathToFileURL(file), 'json')
+    t.is(lines(file).length, 3)
+    t.is((JSON.parse(lines(file)[0]!) as { size: number }).size, 100)
+    logged(file, 'rmm-csv')
+    t.is(lines(file)[0], 'Thread,Time,Action,Pointer,Size,Stream')
+    t.is(lines(file).length, 1 + 4)
+    throwsCode(t, () => systemMemoryPool().log(join(folder, 'no', 'such', 'folder')), 'ERR_OFFHEAP_INVALID_ARGUMENT')
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('a log goes to stderr, to a function and to a channel', async (t) => {
+  const { stderr, code } = await runScript(`offheap.systemMemoryPool().log().allocateBuffer(10).dispose()
+    offheap.systemMemoryPool().log('stderr', { format: 'rmm-csv' }).allocateBuffer(10).dispose()`)
+  t.is(code, 0)
+  t.regex(stderr, /^Allocate: size = 10,.*\nFree: .*\nThread,Time,Action,Pointer,Size,Stream\n.*allocate.*\n.*free.*\n$/)
+
+  const events: AllocationEvent[] = []
+  const pool = systemMemoryPool().log((event) => void events.push(event))
+  pool.allocateBuffer(10).dispose()
+  t.deepEqual(events.map(({ type, size }) => [type, size]), [['malloc', 10], ['free', 10]])
+  t.true(pool.unhook())
+
+  const published: unknown[] = []
+  const subscriber = (message: unknown): void => void published.push(message)
+  diagnosticsChannel.subscribe('offheap:allocation', subscriber)
+  const named = systemMemoryPool().log('offheap:allocation')
+  named.allocateBuffer(10).dispose()
+  const own = diagnosticsChannel.channel('offheap:test')
+  own.subscribe(subscriber)
+  const given = systemMemoryPool().log(own)
+  given.allocateBuffer(20).dispose()
+  t.deepEqual((published as AllocationEvent[]).map(({ type, size }) => [type, size]), [['malloc', 10], ['free', 10], ['malloc', 20], ['free', 20]])
+  diagnosticsChannel.unsubscribe('offheap:allocation', subscriber)
+  for (const ended of [named, given]) t.true(ended.unhook())
+
+  const system = systemMemoryPool()
+  for (const wrong of [null, 1, {}, '', 'a\0b', [], new URL('http://localhost/')]) {
+    throwsCode(t, () => system.log(wrong as never), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'sink')
+  }
+  throwsCode(t, () => system.log('stderr', { format: 'xml' as never }), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'format')
+  throwsCode(t, () => system.log(() => {}, { format: 'json' }), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'format')
 })

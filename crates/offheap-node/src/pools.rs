@@ -204,8 +204,8 @@ pub fn pool_close(env: Env, pool: f64) -> napi::Result<Option<NativeSites>> {
         .or_throw(env)?;
     state.set_word(0, report.bytes);
     state.set_word(1, report.allocations);
-    let is_tracked = state.pool(pool).is_ok_and(|pool| pool.tracker().is_some());
-    Ok(is_tracked.then(|| NativeSites::of(&report)))
+    let tracker = state.pool(pool).or_throw(env)?.tracker();
+    Ok(tracker.map(|tracker| NativeSites::of(&report, &tracker)))
 }
 
 /// Lets a pool's handle go that nobody can reach any more.

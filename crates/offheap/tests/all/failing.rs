@@ -401,6 +401,38 @@ fn a_reallocation_that_fails_leaves_the_block_of_a_domain() {
     );
 }
 
+/// A block that is older than the hooks grows where it was made; only one that must leave the small
+/// objects needs a new block, and stays when there is none.
+#[test]
+fn older_blocks_stay_with_the_allocator_that_made_them() {
+    alone(
+        "failing::older_blocks_stay_with_the_allocator_that_made_them",
+        || {
+            for (domain, size) in [
+                (Domain::Raw, 40),
+                (Domain::Mem, 40),
+                (Domain::Object, 5000),
+                (Domain::Object, 40),
+            ] {
+                let block = domain.malloc(size);
+                // SAFETY: a live block of `size` bytes.
+                unsafe { block.write_bytes(9, size) };
+                set_no_memory(0, 0).unwrap();
+                // SAFETY: as above.
+                let grown = unsafe { domain.realloc(block, 9000) };
+                assert_eq!(grown.is_null(), size == 40 && domain == Domain::Object);
+                let now = if grown.is_null() { block } else { grown };
+                // SAFETY: the old block or the new one; freed once.
+                unsafe {
+                    assert_eq!(now.add(size - 1).read(), 9);
+                    domain.free(now);
+                }
+                remove_no_memory();
+            }
+        },
+    );
+}
+
 #[test]
 fn hooks_over_domains_come_off_unless_others_lie_over_them() {
     alone(
