@@ -114,8 +114,9 @@ const commands: (Command & { guide: string })[] = []
 const pieces: (Block & { guide: string })[] = []
 for (const guide of [...guides, 'README.md']) {
   for (const block of blocksOf(readFileSync(join(root, guide), 'utf8'))) {
-    if (block.language === 'console') commands.push(...commandsOf(block).map((command) => ({ ...command, guide })))
-    else if (block.language === 'ts') {
+    if (block.language === 'console') {
+      for (const command of commandsOf(block)) commands.push({ ...command, guide })
+    } else if (block.language === 'ts') {
       const name = /^\/\/ (\S+\.ts)\n/.exec(block.text)?.[1]
       if (name !== undefined) programs.set(name, block.text)
       else if (guides.includes(guide)) programs.set(`line ${block.line} of ${guide}, which has no name`, block.text)
