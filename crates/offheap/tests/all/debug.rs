@@ -697,7 +697,10 @@ fn case_112_the_environment_is_read_in_order() {
     const OURS: &str = "OFFHEAP_DEBUG_MEMORY_POOL";
     const ARROWS: &str = "ARROW_DEBUG_MEMORY_POOL";
     let child = |variables: &[(&str, &str)]| {
-        let output = run("debug::case_112_the_environment_is_read_in_order", variables);
+        let output = run(
+            "debug::case_112_the_environment_is_read_in_order",
+            variables,
+        );
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{stdout}");
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
