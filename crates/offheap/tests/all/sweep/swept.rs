@@ -7,9 +7,9 @@ use offheap::domain::c_abi;
 use offheap::domain::{ArenaAllocator, pool_of_c_allocator};
 use offheap::{
     Alignment, AllocatorPool, BitmapBuilder, Block, Buffer, BufferBuilder, BufferOutputStream,
-    DebugOptions, Domain, GlobalAllocPool, MemoryPool, MutableBuffer, Pool, PoolAllocator,
-    PoolMalloc, ResizableBuffer, TrackOptions, TypedBufferBuilder, UninitBuffer, c_allocator_of,
-    default_memory_pool, object_memory_pool,
+    DebugOptions, Domain, GlobalAllocPool, LogFormat, LogSink, MemoryPool, MutableBuffer, Pool,
+    PoolAllocator, PoolMalloc, ResizableBuffer, TrackOptions, TypedBufferBuilder, UninitBuffer,
+    c_allocator_of, default_memory_pool, object_memory_pool,
 };
 use std::alloc::{GlobalAlloc, Layout};
 use std::io::Write;
@@ -49,6 +49,13 @@ pub(super) const SWEPT: &[(&str, Body)] = &[
     ("Pool::track", |pool| {
         works(&pool.track(TrackOptions::default()))
     }),
+    ("Pool::log", |pool| {
+        let sink = LogSink::Writer(Box::new(std::io::sink()));
+        works(&pool.log(LogFormat::Json, sink)?)
+    }),
+    ("Pool::scoped_statistics", |pool| {
+        works(&pool.scoped_statistics())
+    }),
     // Blocks that wait in the quarantine go with the pool.
     ("Pool::debug", |pool| {
         works(&pool.debug(DebugOptions::default()))
@@ -78,6 +85,11 @@ pub(super) const SWEPT: &[(&str, Body)] = &[
         Domain::ALL
             .iter()
             .try_for_each(|domain| works(&domain.allocator()))
+    }),
+    ("Domain::pool", |_| {
+        Domain::ALL
+            .iter()
+            .try_for_each(|domain| works(&domain.pool()))
     }),
     ("Domain::malloc", |_| {
         in_domains(|domain, size| domain.malloc(size))
