@@ -3,7 +3,7 @@ import test from 'ava'
 import {
   BufferBuilder,
   type FailingOptions,
-  MemoryBuffer,
+  type MemoryBuffer,
   type MemoryPool,
   OutOfMemoryError,
   sweepOutOfMemory,
@@ -145,9 +145,9 @@ test.serial('a sweep finds what is left behind, and where it came from', async (
     kept.push(first)
   })
   t.false(report.isClean)
-  const [leak] = report.leaks.filter(({ domain }) => domain === undefined)
+  const leak = report.leaks.find(({ domain }) => domain === undefined)
   t.like(leak, { bytes: 100, allocations: 1 })
-  t.regex(leak!.blocks[0]!.stack[0]!.file ?? '', /failing\.spec/)
+  t.regex(leak!.blocks[0]!.stack[0]!.file ?? '', /failing-windows\.spec/)
 })
 
 test.serial('a sweep finds errors that do not say that memory ran out', async (t) => {
@@ -159,7 +159,6 @@ test.serial('a sweep finds errors that do not say that memory ran out', async (t
     } catch {
       /* swallowed */
     }
-    buffer!.size
     buffer!.dispose()
   })
   t.false(report.isClean)

@@ -176,7 +176,7 @@ test.serial('stacks survive what programs do with Error', (t) => {
     'an accessor': { key: 'prepareStackTrace', descriptor: { get: () => () => ((calls += 1), 'mine'), set: () => t.fail(), configurable: true } },
     'a limit of 0': { key: 'stackTraceLimit', descriptor: { value: 0, writable: true, configurable: true, enumerable: true } },
     'a limit that is none': { key: 'stackTraceLimit', descriptor: { value: 'x', writable: true, configurable: true } },
-    'a limit that is an accessor': { key: 'stackTraceLimit', descriptor: { get: () => 1, configurable: true } },
+    'a limit that is an accessor': { key: 'stackTraceLimit', descriptor: { get: () => 1, set() {}, configurable: true } },
   }
   try {
     for (const [name, { key, descriptor }] of Object.entries(descriptors)) {
@@ -221,13 +221,13 @@ test.serial('a stack keeps nothing of the program alive', async (t) => {
   const kept: MemoryBuffer[] = []
   const refs = (() => {
     class Receiver {
-      big = new Array(1000).fill(1)
+      big = Array.from({ length: 1000 }, () => 1)
       make(closure: object): MemoryBuffer {
         return [closure].map(() => pool.allocateBuffer(10))[0]!
       }
     }
     const receiver = new Receiver()
-    const closure = { big: new Array(1000).fill(2) }
+    const closure = { big: Array.from({ length: 1000 }, () => 2) }
     kept.push(receiver.make(closure))
     return [new WeakRef<object>(receiver), new WeakRef<object>(closure)]
   })()

@@ -2,6 +2,7 @@ import { inspect } from 'node:util'
 import { BuilderBlock, type BuilderOptions, type FinishOptions } from './builder-block.js'
 import { type ByteSource, javaScriptBytes, typedArrayElements } from './bytes.js'
 import { OutOfRangeError } from './errors.js'
+import { throwHeldBack } from './instrument.js'
 import { bytesOf, fillElements, setElements, writeUtf8 } from './intrinsics.js'
 import { bufferInternals, type MemoryBuffer, type ResizeOptions } from './memory-buffer.js'
 import { checkBoolean, checkByte, checkPosition, checkSize, option, outOfRange, wrongReceiver, wrongType } from './validate.js'
@@ -47,6 +48,7 @@ export class BufferBuilder {
   static #rewindow(self: BufferBuilder): void {
     self.#window = Buffer.from(self.#block.arrayBuffer)
     self.#limit = self.#block.capacity
+    throwHeldBack()
   }
 
   /** Makes room for `additional` bytes, doubling at least. */

@@ -76,10 +76,10 @@ function deliverReports(): CorruptionError | undefined {
 
 setReporting(deliverReports)
 
-const MODES: readonly unknown[] = ['abort', 'trap', 'warn', 'throw']
+const MODES: ReadonlySet<unknown> = new Set(['abort', 'trap', 'warn', 'throw'])
 
 function checkOnError(value: unknown, name: string): OnCorruption {
-  if (typeof value === 'function' || MODES.includes(value)) return value as OnCorruption
+  if (typeof value === 'function' || MODES.has(value)) return value as OnCorruption
   throw wrongType(name, "'abort', 'trap', 'warn', 'throw' or a function", value)
 }
 

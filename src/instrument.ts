@@ -120,6 +120,11 @@ const HOLDS_BACK: ReadonlySet<string> = new Set<keyof NativeBinding>([
 
 let heldBack: Error | undefined
 
+/** Whether such a call must end with an error. */
+export function isHeldBack(): boolean {
+  return heldBack !== undefined
+}
+
 /** Throws what the last of such calls must end with. */
 export function throwHeldBack(): void {
   if (heldBack === undefined) return
@@ -135,18 +140,19 @@ function wrap(name: keyof NativeBinding, original: NativeFunction): NativeFuncti
     if (stack !== 0) native.originsBefore(stack)
     words[IN_CALL_WORD] = 1
     let result: unknown
+    let failure: unknown
     let isDone = false
-    let error: Error | undefined
     try {
       result = original(...args)
       isDone = true
-    } finally {
-      words[IN_CALL_WORD] = outer
-      if (stack !== 0) native.originsBefore(0)
-      error = settle(wrapper, stack)
-      // Of two errors the report says more: what was damaged may be why the call failed.
-      if (error !== undefined && !isDone) throw error
+    } catch (thrown) {
+      failure = thrown
     }
+    words[IN_CALL_WORD] = outer
+    if (stack !== 0) native.originsBefore(0)
+    const error = settle(wrapper, stack)
+    // Of two errors the report says more: what was damaged may be why the call failed.
+    if (!isDone) throw error ?? failure
     if (error === undefined) return result
     if (HOLDS_BACK.has(name)) {
       heldBack ??= error

@@ -29,10 +29,10 @@ export interface LogOptions {
   format?: 'text' | 'json' | 'rmm-csv' | undefined
 }
 
-const FORMATS: readonly unknown[] = ['text', 'json', 'rmm-csv']
+const FORMATS: ReadonlySet<unknown> = new Set(['text', 'json', 'rmm-csv'])
 
 function checkFormat(value: unknown, name: string): string {
-  if (FORMATS.includes(value)) return value as string
+  if (FORMATS.has(value)) return value as string
   throw new InvalidArgumentError(`${name} must be one of 'text', 'json', 'rmm-csv', got ${describe(value)}`)
 }
 

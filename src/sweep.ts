@@ -188,13 +188,14 @@ export async function sweepOutOfMemory(fn: (pool: MemoryPool) => unknown, option
     isComplete,
     isClean: isComplete && left.length === 0 && wrongErrors.length === 0,
     leaks: left.map(({ point, domain, bytes, allocations }) => ({
-      ...point,
+      request: point.request,
+      mode: point.mode,
       domain: domain === '' ? undefined : (domain as AllocatorDomain),
       bytes,
       allocations,
       blocks: domain === 'object' || domain === 'raw' ? [] : (leaks.byPoint.get(key(point)) ?? []),
     })),
-    wrongErrors: wrongErrors.map(({ point }) => ({ ...point, error: errors.get(key(point)) })),
+    wrongErrors: wrongErrors.map(({ point }) => ({ request: point.request, mode: point.mode, error: errors.get(key(point)) })),
   }
 }
 

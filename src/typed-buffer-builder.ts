@@ -3,6 +3,7 @@ import { BuilderBlock, type BuilderOptions, type FinishOptions } from './builder
 import { javaScriptBytes, typedArrayElements, typedArrayName } from './bytes.js'
 import type { ElementOf, ElementsOf, ElementType } from './element-type.js'
 import { NotSupportedError, OutOfRangeError } from './errors.js'
+import { throwHeldBack } from './instrument.js'
 import { fillElements, setElements } from './intrinsics.js'
 import type { MemoryBuffer, ResizeOptions } from './memory-buffer.js'
 import { checkBoolean, checkSize, describe, isArray, isObject, option, outOfRange, property, wrongReceiver, wrongType } from './validate.js'
@@ -119,6 +120,7 @@ export class TypedBufferBuilder<Type extends ElementType = ElementType> {
     self.#window = new windowClass(self.#block.arrayBuffer, 0, elements)
     // Multiplied as small integers: a field that once held a float is slower to compare with ever after.
     self.#limit = self.#kind === BOOL ? self.#window.length * 8 : self.#window.length
+    throwHeldBack()
   }
 
   /** Makes room for `additional` elements, doubling at least. */

@@ -1,5 +1,6 @@
 //! Debug hooks, and their reports on the way to JavaScript.
 
+use crate::arguments::size;
 use crate::environment::Environment;
 use crate::errors::OrThrow;
 use crate::events::{Event, Events, Kind};
@@ -173,18 +174,13 @@ fn options(
         })?;
         (mode, 0)
     };
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an integer from 0 to 2^53 - 1"
-    )]
     let mut options = DebugOptions {
         on_error,
         stack_depth: depth as usize,
         ..DebugOptions::default()
     };
     if quarantine >= 0.0 {
-        options.quarantine_bytes = quarantine as usize;
+        options.quarantine_bytes = size("quarantine", quarantine)?;
     }
     Ok((options, number))
 }

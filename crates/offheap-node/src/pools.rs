@@ -205,7 +205,7 @@ pub fn pool_close(env: Env, pool: f64) -> napi::Result<Option<NativeSites>> {
     state.set_word(0, report.bytes);
     state.set_word(1, report.allocations);
     let tracker = state.pool(pool).or_throw(env)?.tracker();
-    Ok(tracker.map(|tracker| NativeSites::of(&report, &tracker)))
+    Ok(tracker.map(|_| NativeSites::of(&report)))
 }
 
 /// Lets a pool's handle go that nobody can reach any more.

@@ -77,12 +77,6 @@ fn text(text: Option<&Arc<str>>) -> String {
     text.map_or_else(String::new, |text| text.as_ref().to_owned())
 }
 
-/// The innermost `depth` frames: where another hook wants more, more were taken.
-fn cut(stack: Option<&Arc<str>>, depth: usize) -> String {
-    let frames = stack.map_or("", AsRef::as_ref).lines().take(depth);
-    frames.collect::<Vec<_>>().join("\n")
-}
-
 /// The native frames, one a line, by name.
 pub(crate) fn native_text(stack: StackId) -> String {
     let frames: Vec<String> = stack.frames().iter().map(ToString::to_string).collect();
@@ -90,7 +84,7 @@ pub(crate) fn native_text(stack: StackId) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures below 2^53")]
-fn allocation(found: &Allocation, depth: usize, now: Instant) -> NativeAllocation {
+fn allocation(found: &Allocation, now: Instant) -> NativeAllocation {
     NativeAllocation {
         address: found.address as f64,
         size: found.size as f64,
@@ -98,7 +92,7 @@ fn allocation(found: &Allocation, depth: usize, now: Instant) -> NativeAllocatio
         serial: found.serial as f64,
         thread: found.thread as f64,
         age_ms: ms_since(found.time, now),
-        stack: cut(found.foreign.as_ref(), depth),
+        stack: text(found.foreign.as_ref()),
         native_stack: native_text(found.native),
         tags: text(found.tags.as_ref()),
         parked: found.parked,
@@ -106,12 +100,12 @@ fn allocation(found: &Allocation, depth: usize, now: Instant) -> NativeAllocatio
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures below 2^53")]
-fn sites(found: &[Site], depth: usize) -> Vec<NativeSite> {
+fn sites(found: &[Site]) -> Vec<NativeSite> {
     let now = Instant::now();
     let site = |site: &Site| NativeSite {
         bytes: site.bytes as f64,
         count: site.count as f64,
-        stack: cut(site.foreign.as_ref(), depth),
+        stack: text(site.foreign.as_ref()),
         native_stack: native_text(site.native),
         tags: text(site.tags.as_ref()),
         oldest_ms: ms_since(site.first, now),
@@ -121,11 +115,10 @@ fn sites(found: &[Site], depth: usize) -> Vec<NativeSite> {
 }
 
 impl NativeSites {
-    pub(crate) fn of(report: &LeakReport, tracker: &Tracker) -> Self {
-        let depth = tracker.options().foreign_stack_depth;
+    pub(crate) fn of(report: &LeakReport) -> Self {
         Self {
-            sites: sites(&report.sites, depth),
-            forgotten: sites(&report.forgotten, depth),
+            sites: sites(&report.sites),
+            forgotten: sites(&report.forgotten),
         }
     }
 }
@@ -160,10 +153,7 @@ pub fn pool_allocations(env: Env, pool: f64) -> napi::Result<Option<Vec<NativeAl
     let now = Instant::now();
     Ok(tracker.map(|tracker| {
         let live = tracker.live();
-        let depth = tracker.options().foreign_stack_depth;
-        live.iter()
-            .map(|found| allocation(found, depth, now))
-            .collect()
+        live.iter().map(|found| allocation(found, now)).collect()
     }))
 }
 
@@ -172,7 +162,7 @@ pub fn pool_allocations(env: Env, pool: f64) -> napi::Result<Option<Vec<NativeAl
 pub fn pool_sites(env: Env, pool: f64) -> napi::Result<Option<NativeSites>> {
     let state = Environment::of(env)?;
     let tracker = tracker(state, pool).or_throw(env)?;
-    Ok(tracker.map(|tracker| NativeSites::of(&tracker.report(), &tracker)))
+    Ok(tracker.map(|tracker| NativeSites::of(&tracker.report())))
 }
 
 /// Where a buffer's block came from; null when nobody knows.
@@ -184,13 +174,10 @@ pub fn buffer_allocation(env: Env, buffer: f64) -> napi::Result<Option<NativeAll
         let handle = handles.get(buffer).ok_or_else(|| disposed("buffer"))?;
         let address = handle.block.as_ptr().addr().get();
         let tracker = handle.block.pool().and_then(|pool| pool.tracker());
-        Ok(tracker.and_then(|tracker| {
-            let depth = tracker.options().foreign_stack_depth;
-            tracker.find(address).map(|found| (found, depth))
-        }))
+        Ok(tracker.and_then(|tracker| tracker.find(address)))
     };
     let found = found().or_throw(env)?;
-    Ok(found.map(|(found, depth)| allocation(&found, depth, Instant::now())))
+    Ok(found.map(|found| allocation(&found, Instant::now())))
 }
 
 fn log_format(name: &str) -> Result<LogFormat> {
