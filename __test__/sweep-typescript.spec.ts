@@ -1,14 +1,13 @@
 /** The out-of-memory sweep over every public operation of this package, in the manner of SQLite. */
 import { once } from 'node:events'
-import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import test from 'ava'
 import { capabilities, defaultMemoryPool, MemoryBuffer, TypedBufferBuilder } from 'offheap'
 import { calm, on, sweepAll } from './sweeps/harness.js'
 import { buffer, builder, pool } from './sweeps/kinds.js'
 import { declaredNames, reflectedNames } from './sweeps/names.js'
-import { exempt, operations } from './sweeps/operations.js'
-import { held, root, throwsCode } from './support.js'
+import { dresses, exempt, operations } from './sweeps/operations.js'
+import { held, runFile, throwsCode } from './support.js'
 
 const reflected = reflectedNames()
 const declared = declaredNames()
@@ -45,9 +44,29 @@ test.serial('every operation survives running out of memory', async (t) => {
   t.true(refusals > 1000)
 })
 
+for (const [name, dress] of Object.entries(dresses)) {
+  test.serial(`every operation survives it in a pool of ${name} over the failing one`, async (t) => {
+    t.timeout(240_000)
+    const { wrong, refusals } = await sweepAll(operations, dress)
+    t.deepEqual(wrong, [])
+    t.true(refusals > 1000)
+  })
+}
+
+for (const variable of ['OFFHEAP_NO_EXTERNAL_BUFFERS', 'OFFHEAP_SAFE_DISPOSE']) {
+  test.serial(`every operation survives it with ${variable}`, async (t) => {
+    t.timeout(240_000)
+    const { code, signal, stdout, stderr } = await runFile('sweeps/alone.ts', [], { [variable]: '1' })
+    t.deepEqual({ code, signal, stderr }, { code: 0, signal: null, stderr: '' })
+    const { wrong, refusals } = JSON.parse(stdout) as Awaited<ReturnType<typeof sweepAll>>
+    t.deepEqual(wrong, [])
+    t.true(refusals > 1000)
+  })
+}
+
 test.serial('every operation survives it in a worker', async (t) => {
   t.timeout(240_000)
-  const worker = new Worker(new URL('sweeps/worker.ts', import.meta.url))
+  const worker = new Worker(new URL('sweeps/alone.ts', import.meta.url))
   const exit = once(worker, 'exit')
   const [{ wrong, refusals }] = (await once(worker, 'message')) as [Awaited<ReturnType<typeof sweepAll>>]
   t.deepEqual(await exit, [0])

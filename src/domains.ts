@@ -5,7 +5,7 @@
  */
 
 import { type AllocatorDomain, checkDomain } from './domain-name.js'
-import { MemoryPool, poolInternals } from './memory-pool.js'
+import { type MemoryPool, poolInternals } from './memory-pool.js'
 import { native } from './native.js'
 import { type AllocationEvent, type AllocationObserver, checkObserver, observe, observeArenas } from './observers.js'
 import { isObject, property, wrongType } from './validate.js'

@@ -73,6 +73,37 @@ export function calm<Subject>(kind: Kind<Subject>, act: (subject: Subject, pool:
   return { ...on(kind, act), asks: false }
 }
 
+/** A pool that is put over the failing one, and the operations over that. */
+export interface Dress {
+  over(pool: MemoryPool): MemoryPool
+  /** Ends what the pool that `over` made has to end. */
+  end?(pool: MemoryPool): void
+}
+
+/** The operation with a pool that is put over the failing one. */
+function dressed(operation: Operation, { over, end }: Dress): Operation {
+  return {
+    asks: operation.asks,
+    begin(under) {
+      const pool = over(under)
+      try {
+        const attempt = operation.begin(pool)
+        return {
+          ...attempt,
+          look: () => ({ object: attempt.look(), pool: figures(pool) }),
+          dispose() {
+            attempt.dispose()
+            end?.(pool)
+          },
+        }
+      } catch (error) {
+        end?.(pool)
+        throw error
+      }
+    },
+  }
+}
+
 /** Operations by the public name that they are of. */
 export type Operations = Readonly<Record<string, Operation | readonly Operation[]>>
 
@@ -98,13 +129,15 @@ function held(): unknown {
   return { pools, total: totalAllocatedBytes() }
 }
 
-/** What work in flight holds goes when the loop is idle; SharedArrayBuffers go with a collection. */
-async function settle(before: unknown): Promise<void> {
-  for (let turn = 0; turn < 60 && !isDeepStrictEqual(held(), before); turn += 1) {
+/** What work in flight holds goes when the loop is idle; SharedArrayBuffers, and all with SAFE_DISPOSE, with a collection. */
+async function settle(isDone: () => boolean): Promise<void> {
+  for (let turn = 0; turn < 60 && !isDone(); turn += 1) {
     await turns()
     if (turn > 20) globalThis.gc!()
   }
 }
+
+const isNothingParked = (): boolean => backends.every((name) => backendPool(name).stats().parkedBytes === 0)
 
 /** A result in values that can be compared. Gives it back. */
 function finishResult(result: unknown): unknown {
@@ -198,7 +231,7 @@ async function sweepWithRecovery(operation: Operation, expected: unknown, base: 
       }
     }
   })
-  for (let turn = 0; turn < 60 && pool.liveAllocations > 0; turn += 1) await turns()
+  await settle(() => pool.liveAllocations === 0)
   const { liveBytes, liveAllocations } = pool.close()
   same({ liveBytes, liveAllocations }, { liveBytes: 0, liveAllocations: 0 }, 'left in the failing pool')
   return failures
@@ -248,6 +281,16 @@ async function checkCalm(operation: Operation, expected: unknown, base: MemoryPo
   pool.close()
 }
 
+/** The outcome where nothing fails. In a function of its own, whose frame keeps no view alive. */
+async function undisturbed(operation: Operation, pool: MemoryPool): Promise<unknown> {
+  const attempt = operation.begin(pool)
+  try {
+    return outcomeOf(attempt, await attempt.act())
+  } finally {
+    attempt.dispose()
+  }
+}
+
 /** What a sweep of one operation met. */
 export interface Swept {
   readonly refusals: number
@@ -257,22 +300,11 @@ export interface Swept {
 export async function sweep(operation: Operation): Promise<Swept> {
   // What is made once and kept is not of this operation.
   const base = defaultMemoryPool().track({ stackDepth: 0 })
-  const warm = operation.begin(base)
-  try {
-    outcomeOf(warm, await warm.act())
-  } finally {
-    warm.dispose()
-  }
-  await turns()
+  await undisturbed(operation, base)
+  await settle(isNothingParked)
 
   const before = held()
-  const attempt = operation.begin(base)
-  let expected: unknown
-  try {
-    expected = outcomeOf(attempt, await attempt.act())
-  } finally {
-    attempt.dispose()
-  }
+  const expected = await undisturbed(operation, base)
   let refusals = 0
   if (operation.asks) {
     const first = await sweepWithRecovery(operation, expected, base)
@@ -281,13 +313,13 @@ export async function sweep(operation: Operation): Promise<Swept> {
   } else {
     await checkCalm(operation, expected, base)
   }
-  await settle(before)
+  await settle(() => isDeepStrictEqual(held(), before))
   same(held(), before, 'what all pools hold')
   return { refusals }
 }
 
 /** Sweeps all of them; what is wrong, by name. */
-export async function sweepAll(operations: Operations): Promise<{ wrong: string[]; refusals: number; operations: number }> {
+export async function sweepAll(operations: Operations, dress?: Dress): Promise<{ wrong: string[]; refusals: number; operations: number }> {
   const wrong: string[] = []
   let refusals = 0
   let count = 0
@@ -295,7 +327,7 @@ export async function sweepAll(operations: Operations): Promise<{ wrong: string[
     for (const operation of Array.isArray(given) ? (given as Operation[]) : [given as Operation]) {
       count += 1
       try {
-        refusals += (await sweep(operation)).refusals
+        refusals += (await sweep(dress === undefined ? operation : dressed(operation, dress))).refusals
       } catch (error) {
         wrong.push(`${name}: ${error instanceof Wrong ? error.message : inspect(error)}`)
       }

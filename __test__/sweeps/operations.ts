@@ -9,7 +9,7 @@ import { inspect } from 'node:util'
 import * as offheap from 'offheap'
 import { Arena, BufferBuilder, BufferOutputStream, BufferReader, FixedSizeBufferWriter, MemoryBuffer, MemoryPool, MockOutputStream, TypedBufferBuilder } from 'offheap'
 import { backends, root } from '../fixtures.js'
-import { calm, type Operations, on } from './harness.js'
+import { calm, type Dress, type Operations, on } from './harness.js'
 import * as kinds from './kinds.js'
 import { pattern } from './kinds.js'
 
@@ -271,7 +271,7 @@ export const operations: Operations = {
   'MemoryBuffer#freeze': [
     calm(resizable, (buffer) => void buffer.freeze()),
     // A view in use goes on writing: the bytes move away from it.
-    on(shown, ({ buffer }) => busily(() => void buffer.freeze())),
+    (offheap.capabilities().externalBuffers ? on : calm)(shown, ({ buffer }) => busily(() => void buffer.freeze())),
   ],
   'MemoryBuffer#resize': [
     on(resizable, (buffer) => buffer.resize(5000)),
@@ -534,6 +534,14 @@ export const operations: Operations = {
   'MockOutputStream#asWritable': calm(pool, () => writeAll(new MockOutputStream().asWritable(), pattern(50))),
   'MockOutputStream#close': calm(pool, () => new MockOutputStream().close()),
   'MockOutputStream#[Symbol.dispose]': calm(pool, () => new MockOutputStream()[Symbol.dispose]()),
+}
+
+/** What every sweep is repeated with: pools over the failing one. */
+export const dresses: Readonly<Record<string, Dress>> = {
+  limit: { over: (pool) => pool.limit(1e6) },
+  proxy: { over: (pool) => pool.proxy({ name: 'dress' }) },
+  hook: { over: (pool) => pool.hook({ onMalloc() {}, onRealloc() {}, onFree() {} }), end: (pool) => void pool.unhook() },
+  track: { over: (pool) => pool.track({ stackDepth: 2 }) },
 }
 
 /** Names that are not swept, and why. */
