@@ -147,6 +147,6 @@ pub fn pools(data: &[u8]) {
     // What debug hooks hold back from being used again.
     top.release_unused();
     for pool in &pools {
-        assert_eq!(pool.bytes_allocated(), 0, "{pool:?}");
+        assert_eq!(pool.bytes_allocated(), 0, "{pool:?} of {pools:#?}");
     }
 }
