@@ -45,6 +45,11 @@ function checkTransfer(buffer: MemoryBuffer, fileHandle: unknown, options: unkno
   return { file: fileHandle as FileHandle, offset, length, position }
 }
 
+/** How many bytes a call of the file moved, if it says so; what is no FileHandle may answer anything. */
+function moved(answer: unknown, key: 'bytesRead' | 'bytesWritten'): number {
+  return isObject(answer) ? (property(answer, key, `the answer's ${key}`) as number) : Number.NaN
+}
+
 /** Moves `length` bytes in as many calls as it takes; `step` says how many its call moved, 0 for the end. */
 async function transfer(
   buffer: MemoryBuffer,
@@ -79,7 +84,7 @@ export async function readFile(buffer: MemoryBuffer, fileHandle: FileHandle, opt
   return transfer(buffer, request, async (chunk, chunkOffset, position) => {
     const done = chunkOffset - request.offset
     try {
-      const { bytesRead } = await request.file.read(chunk, 0, chunk.byteLength, position)
+      const bytesRead = moved(await request.file.read(chunk, 0, chunk.byteLength, position), 'bytesRead')
       if (!direct) bufferInternals.write(buffer, chunkOffset, chunk.subarray(0, bytesRead), bytesRead)
       return bytesRead
     } catch (error) {
@@ -96,7 +101,6 @@ export async function writeFile(buffer: MemoryBuffer, fileHandle: FileHandle, op
   const direct = bufferInternals.isDirect(buffer)
   return transfer(buffer, request, async (chunk, chunkOffset, position) => {
     if (!direct) bufferInternals.read(buffer, chunkOffset, chunk)
-    const { bytesWritten } = await request.file.write(chunk, 0, chunk.byteLength, position)
-    return bytesWritten
+    return moved(await request.file.write(chunk, 0, chunk.byteLength, position), 'bytesWritten')
   })
 }

@@ -48,10 +48,11 @@ fn size(u: &mut arbitrary::Unstructured<'_>) -> arbitrary::Result<usize> {
         0..=4 => u.int_in_range(0..=700)?,
         5 | 6 => u.int_in_range(0..=40_000)?,
         7 => {
-            let bound = 1_usize << u.int_in_range(4..=20)?;
+            let bound = 1_usize << u.int_in_range(4..=17)?;
             bound - 1 + u.int_in_range(0..=2)?
         }
-        8 => u.int_in_range(0..=2_000_000)?,
+        8 if u.int_in_range(0..=9)? == 0 => u.int_in_range(0..=2_000_000)?,
+        8 => u.int_in_range(0..=60_000)?,
         _ => usize::MAX - u.int_in_range(0..=200)?,
     })
 }
