@@ -245,6 +245,7 @@ test.serial('every export is known here to allocate or not: a new one must be ad
     'Pin',
     'BusyError',
     'ClosedError',
+    'CorruptionError',
     'DisposedError',
     'ImmutableError',
     'InternalError',
@@ -255,6 +256,8 @@ test.serial('every export is known here to allocate or not: a new one must be ad
     'OutOfRangeError',
     'capabilities',
     'defaultMemoryPool',
+    'domainPool',
+    'getAllocator',
     'isOffheapError',
     'jemallocMemoryPool',
     'jemallocPeakReset',
@@ -264,12 +267,18 @@ test.serial('every export is known here to allocate or not: a new one must be ad
     'jemallocStatsString',
     'memoryOverview',
     'mimallocMemoryPool',
+    'objectMemoryPool',
     'printMemoryOverview',
     'revokeShared',
+    'setAllocator',
+    'setArenaAllocator',
     'setDefaultMemoryPool',
+    'setupDebugHooks',
     'supportedMemoryBackends',
+    'sweepOutOfMemory', // what its function does
     'systemMemoryPool',
     'totalAllocatedBytes',
+    'withTags',
   ]
   t.deepEqual(Object.keys(offheap).sort(), [...allocates, ...allocatesNothing].sort())
   for (const name of allocates) t.true(Object.keys(allocating).some((title) => title.includes(name)), name)
