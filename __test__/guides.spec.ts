@@ -1,5 +1,6 @@
 /**
- * The programs of the guides run, as a reader would run them, and print what the guides say that they print.
+ * The programs of the guides run, as a reader would run them, and print what the guides say that they print; so do those
+ * of the README that have a name.
  *
  * In a guide, a block of TypeScript is a file: its first line is a comment with the name. A `console` block has commands
  * (`$ NAME=value node file.ts`) and what they print, on stdout and stderr together, without the folder of the files; `…`
@@ -15,7 +16,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import test from 'ava'
 import { cleanEnvironment, root, runNode } from './support.js'
 
-const guides = ['debugging', 'domains']
+const guides = ['docs/debugging.md', 'docs/domains.md']
 
 interface Block {
   readonly language: string
@@ -111,13 +112,15 @@ async function run(folder: string, { flags, file, env }: Command): Promise<{ sta
 const programs = new Map<string, string>()
 const commands: (Command & { guide: string })[] = []
 const pieces: (Block & { guide: string })[] = []
-for (const guide of guides) {
-  for (const block of blocksOf(readFileSync(join(root, 'docs', `${guide}.md`), 'utf8'))) {
-    if (block.language === 'console') commands.push(...commandsOf(block).map((command) => ({ ...command, guide })))
-    else if (block.language === 'ts') {
-      const name = /^\/\/ (\S+\.ts)\n/.exec(block.text)?.[1] ?? `line ${block.line} of docs/${guide}.md, which has no name`
-      programs.set(name, block.text)
-    } else pieces.push({ ...block, guide })
+for (const guide of [...guides, 'README.md']) {
+  for (const block of blocksOf(readFileSync(join(root, guide), 'utf8'))) {
+    if (block.language === 'console') {
+      for (const command of commandsOf(block)) commands.push({ ...command, guide })
+    } else if (block.language === 'ts') {
+      const name = /^\/\/ (\S+\.ts)\n/.exec(block.text)?.[1]
+      if (name !== undefined) programs.set(name, block.text)
+      else if (guides.includes(guide)) programs.set(`line ${block.line} of ${guide}, which has no name`, block.text)
+    } else if (guides.includes(guide)) pieces.push({ ...block, guide })
   }
 }
 const folder = install(programs)
@@ -133,7 +136,7 @@ test('there are programs, and each of them is run', (t) => {
 })
 
 for (const command of commands) {
-  test.serial(`docs/${command.guide}.md:${command.line}: ${command.text}`, async (t) => {
+  test.serial(`${command.guide}:${command.line}: ${command.text}`, async (t) => {
     const { status, output } = await run(folder, command)
     const text = output === '' || output.endsWith('\n') ? output : `${output}\n`
     t.true(pattern(command.expected).test(text), `printed:\n${text}\nwhere the guide says:\n${command.expected}`)
@@ -159,10 +162,10 @@ test('C is from the examples, Rust is run by doc tests, and no other language lo
   const sources = readdirSync(join(examples, 'c')).map((name) => readFileSync(join(examples, 'c', name), 'utf8'))
   const docTests = readFileSync(join(examples, 'src', 'lib.rs'), 'utf8')
   for (const { guide, line, language, text } of pieces) {
-    const where = `docs/${guide}.md:${line}`
+    const where = `${guide}:${line}`
     if (language === 'c') {
       for (const piece of text.split(/^ *\/\* … \*\/\n/m)) t.true(sources.some((source) => source.includes(piece.trim())), `${where} is in no example:\n${piece}`)
-    } else if (language === 'rust') t.true(docTests.includes(`docs/${guide}.md`), `${where} is not run`)
+    } else if (language === 'rust') t.true(docTests.includes(guide), `${where} is not run`)
     else t.true(['text', 'sh'].includes(language), `${where}: '${language}' is not tested`)
   }
 })

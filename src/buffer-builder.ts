@@ -191,9 +191,10 @@ export class BufferBuilder {
     const bytes = checkSize(length, 'length')
     const shrinkToFit = option(options, 'shrinkToFit', checkBoolean, true)
     if (bytes > self.#limit) throw outOfRange(0, bytes, self.#limit, 'bytes of capacity')
-    if (bytes > self.#length) self.advance(bytes - self.#length)
-    self.#length = bytes
-    return self.finish({ shrinkToFit })
+    if (bytes > self.#length) fillElements(self.#window, 0, self.#length, bytes)
+    const buffer = self.#block.finish(bytes, shrinkToFit)
+    BufferBuilder.#empty(self)
+    return buffer
   }
 
   /** Drops what was appended and gives the memory back. */

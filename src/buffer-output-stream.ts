@@ -36,12 +36,9 @@ export class BufferOutputStream {
 
   /** Makes the room that was asked for; what nobody asked for only where no limit is in the way. */
   static #makeRoom(self: BufferOutputStream, capacity: number): void {
-    if (capacity !== UNASKED) return self.#builder.reserve(capacity)
-    try {
-      self.#builder.reserve(DEFAULT_CAPACITY)
-    } catch (error) {
-      if (!(error instanceof OutOfMemoryError)) throw error
-    }
+    const builder = self.#builder
+    if (capacity === UNASKED) tryOrLeave(() => builder.reserve(Math.max(DEFAULT_CAPACITY - builder.length, 0)))
+    else builder.reserve(Math.max(capacity - builder.length, 0))
   }
 
   static #isStream(value: unknown): value is BufferOutputStream {
@@ -108,12 +105,24 @@ export class BufferOutputStream {
     return buffer
   }
 
-  /** Drops what was written and not finished, and opens the stream again. */
+  /**
+   * Drops what was written and not finished, and opens the stream again.
+   *
+   * @throws ERR_OFFHEAP_OUT_OF_MEMORY when a `capacity` cannot be had; nothing is dropped then
+   */
   reset(options?: ResetOptions): void {
     const self = BufferOutputStream.#check(this)
     const capacity = option(options, 'capacity', checkSize, UNASKED)
-    self.#builder.reset()
+    const builder = self.#builder
+    const wanted = capacity === UNASKED ? DEFAULT_CAPACITY : capacity
+    // The room first, in the block that there is: a limit need not have room for two.
     BufferOutputStream.#makeRoom(self, capacity)
+    if (wanted === 0) builder.reset()
+    else {
+      builder.rewind(0)
+      // A block that cannot be made smaller serves as well.
+      if (wanted < builder.capacity) tryOrLeave(() => builder.resize(wanted))
+    }
     self.#closed = self.#finished = false
   }
 
@@ -132,5 +141,14 @@ export class BufferOutputStream {
   /** `'BufferOutputStream'` */
   get [Symbol.toStringTag](): string {
     return 'BufferOutputStream'
+  }
+}
+
+/** Does what is welcome, but not needed: memory that runs out is no error. */
+function tryOrLeave(action: () => void): void {
+  try {
+    action()
+  } catch (error) {
+    if (!(error instanceof OutOfMemoryError)) throw error
   }
 }

@@ -412,7 +412,7 @@ export class MemoryBuffer {
 
   /**
    * Changes the size. The bytes up to the smaller of both sizes are kept, new ones are whatever the memory held. Views
-   * end. When it fails, nothing was changed.
+   * end. When it fails, nothing was changed; only where a limit has no room for a second block, views may have ended.
    *
    * @throws ERR_OFFHEAP_OUT_OF_MEMORY; ERR_OFFHEAP_NOT_SUPPORTED for a buffer that is not resizable
    */
@@ -421,7 +421,13 @@ export class MemoryBuffer {
     const bytes = checkSize(size, 'size')
     const shrinkToFit = option(options, 'shrinkToFit', checkBoolean, true)
     const views = MemoryBuffer.#views(this)
-    MemoryBuffer.#afterChange(this, native.bufferResize(id, bytes, shrinkToFit, views, viewState(this.#stretch)))
+    const areAttached = views.every(isAttached)
+    try {
+      MemoryBuffer.#afterChange(this, native.bufferResize(id, bytes, shrinkToFit, views, viewState(this.#stretch)))
+    } catch (error) {
+      if (areAttached) MemoryBuffer.#forgetEnded(this)
+      throw error
+    }
     throwHeldBack()
   }
 
@@ -429,7 +435,14 @@ export class MemoryBuffer {
   reserve(capacity: number): void {
     const id = MemoryBuffer.#resizableId(this)
     const bytes = checkSize(capacity, 'capacity')
-    MemoryBuffer.#afterChange(this, native.bufferReserve(id, bytes, MemoryBuffer.#views(this), viewState(this.#stretch)))
+    const views = MemoryBuffer.#views(this)
+    const areAttached = views.every(isAttached)
+    try {
+      MemoryBuffer.#afterChange(this, native.bufferReserve(id, bytes, views, viewState(this.#stretch)))
+    } catch (error) {
+      if (areAttached) MemoryBuffer.#forgetEnded(this)
+      throw error
+    }
     throwHeldBack()
   }
 
@@ -459,6 +472,15 @@ export class MemoryBuffer {
       self.#extra.windows = []
       self.#extra.shared = undefined
     }
+  }
+
+  /**
+   * Drops views that a change ended before it failed: the memory can be shown again. Not to be called for views that their
+   * receivers had transferred away before.
+   */
+  static #forgetEnded(self: MemoryBuffer): void {
+    if (self.#arrayBuffer !== undefined && !isAttached(self.#arrayBuffer)) self.#arrayBuffer = undefined
+    if (self.#extra !== undefined) self.#extra.windows = self.#extra.windows.filter((window) => isAttached(window.arrayBuffer))
   }
 
   /** All ArrayBuffers that this handle has made and still caches. */
@@ -863,6 +885,11 @@ export class MemoryBuffer {
     const bytes = start.toString('hex').replace(/..(?=.)/g, '$& ')
     return `MemoryBuffer { ${this.#size} bytes of ${this.#capacity} ${place}, ${kind} <${bytes}${this.#size > 16 ? ' …' : ''}> }`
   }
+}
+
+/** False for an ArrayBuffer that was ended or transferred away. Empty ones are never kept. */
+function isAttached(arrayBuffer: ArrayBuffer): boolean {
+  return arrayBuffer.byteLength > 0
 }
 
 function clampIndex(index: number, size: number): number {

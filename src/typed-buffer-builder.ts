@@ -343,10 +343,29 @@ export class TypedBufferBuilder<Type extends ElementType = ElementType> {
     const elements = checkSize(length, 'length')
     const shrinkToFit = option(options, 'shrinkToFit', checkBoolean, true)
     if (elements > self.#limit) throw outOfRange(0, elements, self.#limit, 'elements of capacity')
-    if (elements > self.#length) self.advance(elements - self.#length)
-    else if (self.#kind === BOOL && (elements & 7) !== 0) (self.#window as Uint8Array)[byteOf(elements)]! &= (1 << (elements & 7)) - 1
-    self.#length = elements
-    return self.finish({ shrinkToFit })
+    const buffer = self.#kind === BOOL ? TypedBufferBuilder.#finishBits(self, elements, shrinkToFit) : TypedBufferBuilder.#finishElements(self, elements, shrinkToFit)
+    TypedBufferBuilder.#empty(self)
+    return buffer
+  }
+
+  static #finishElements(self: TypedBufferBuilder, elements: number, shrinkToFit: boolean): MemoryBuffer {
+    const zero = (self.#layout.typeOf === 'bigint' ? 0n : 0) as number
+    if (elements > self.#length) fillElements(self.#window as Float64Array, zero, self.#length, elements)
+    return self.#block.finish(TypedBufferBuilder.#bytesFor(self, elements), shrinkToFit)
+  }
+
+  /** Room behind the last bit is zero; the bits that are cut off come back when finishing fails. */
+  static #finishBits(self: TypedBufferBuilder, bits: number, shrinkToFit: boolean): MemoryBuffer {
+    const bytes = self.#window as Uint8Array
+    const last = byteOf(bits)
+    const before = bytes[last]
+    if (before !== undefined && (bits & 7) !== 0) bytes[last] = before & ((1 << (bits & 7)) - 1)
+    try {
+      return self.#block.finish(TypedBufferBuilder.#bytesFor(self, bits), shrinkToFit)
+    } catch (error) {
+      if (before !== undefined) bytes[last] = before
+      throw error
+    }
   }
 
   /** Drops what was appended and gives the memory back. */

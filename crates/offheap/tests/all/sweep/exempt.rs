@@ -6,6 +6,9 @@ pub(super) const EXEMPT: &[(&str, &[&str])] = &[
         "reads a figure or a reference",
         &[
             "Alignment::get",
+            "DetectedOn::name",
+            "Pool::debug_options",
+            "Pool::is_damaged",
             "Alignment::is_aligned",
             "Alignment::new",
             "Allocation::native_frames",
@@ -289,6 +292,7 @@ pub(super) const EXEMPT: &[(&str, &[&str])] = &[
             "Hook::notice",
             "MemoryPool::notice",
             "MemoryPool::park",
+            "ParkedBlock::notice",
             "Failing as Hook",
             "Logger as AtExit",
             "Logger as Hook",
