@@ -256,7 +256,7 @@ test.serial('every export is known here to allocate or not: a new one must be ad
     'OutOfRangeError',
     'capabilities',
     'defaultMemoryPool',
-    'domainPool', // from its domain
+    'domainPool',
     'getAllocator',
     'isOffheapError',
     'jemallocMemoryPool',
@@ -275,7 +275,7 @@ test.serial('every export is known here to allocate or not: a new one must be ad
     'setDefaultMemoryPool',
     'setupDebugHooks',
     'supportedMemoryBackends',
-    'sweepOutOfMemory', // gives its pool to others
+    'sweepOutOfMemory', // what its function does
     'systemMemoryPool',
     'totalAllocatedBytes',
     'withTags',

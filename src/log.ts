@@ -40,6 +40,14 @@ function isChannel(sink: unknown): sink is Channel {
   return isObject(sink) && typeof property(sink, 'publish', 'sink.publish') === 'function'
 }
 
+function isUrl(sink: unknown): sink is URL {
+  try {
+    return sink instanceof URL
+  } catch {
+    return false // a revoked proxy
+  }
+}
+
 function fileOf(sink: URL): string {
   try {
     return fileURLToPath(sink)
@@ -52,14 +60,14 @@ function fileOf(sink: URL): string {
 export function logged(pool: number, sink: unknown, options: unknown): number {
   const format = option(options, 'format', checkFormat, undefined)
   const told = sink === ALLOCATION_CHANNEL ? publisher(channel(ALLOCATION_CHANNEL)) : typeof sink === 'function' ? sink : undefined
-  if (told !== undefined || (!(sink instanceof URL) && isChannel(sink))) {
+  if (told !== undefined || (!isUrl(sink) && isChannel(sink))) {
     if (format !== undefined) throw new InvalidArgumentError('format is for lines: functions and channels get objects')
     const tell = (told ?? publisher(sink as Channel)) as (event: AllocationEvent) => void
     return observe(observerOf(tell), (kinds) => native.poolObserve(pool, kinds))
   }
   const lines = format ?? 'text'
   if (sink === undefined || sink === 'stderr') return native.poolLog(pool, '', lines)
-  if (sink instanceof URL) return native.poolLog(pool, fileOf(sink), lines)
+  if (isUrl(sink)) return native.poolLog(pool, fileOf(sink), lines)
   if (typeof sink !== 'string') throw wrongType('sink', "'stderr', a file, a function or a channel", sink)
   if (sink === '') throw new InvalidArgumentError('sink must not be an empty path')
   return native.poolLog(pool, checkString(sink, 'sink'), lines)

@@ -93,10 +93,14 @@ function checkDomains(value: unknown, name: string): AllocatorDomain[] {
 
 /** Whether an error, or what it was caused by, says that memory ran out. */
 function isOutOfMemory(thrown: unknown): boolean {
-  let error: unknown = thrown
-  for (let depth = 0; depth < 16 && error instanceof Error; depth += 1) {
-    if (isOffheapError(error) && error.code === 'ERR_OFFHEAP_OUT_OF_MEMORY') return true
-    error = error.cause
+  try {
+    let error: unknown = thrown
+    for (let depth = 0; depth < 16 && error instanceof Error; depth += 1) {
+      if (isOffheapError(error) && error.code === 'ERR_OFFHEAP_OUT_OF_MEMORY') return true
+      error = error.cause
+    }
+  } catch {
+    // a proxy or a getter that throws
   }
   return false
 }
