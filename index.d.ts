@@ -96,6 +96,9 @@ export declare function bytesToHex(a: number | Uint8Array): string
 /** Sets this environment up: once, before any other call. */
 export declare function configure(words: ArrayBuffer, makeError: (code: string, message: string, argument: string, requested: number, limit: number, allocated: number, pool: string) => Error, options: number): NativeCapabilities
 
+/** Puts debug hooks over all domains; returns the callback's number. */
+export declare function debugSetup(onError: string, quarantine: number, depth: number): number
+
 /** A domain's allocator. */
 export declare function domainAllocator(domain: string): number
 
@@ -107,6 +110,9 @@ export declare function domainPool(domain: string): number
 
 /** Replaces a domain's allocator; returns what was installed, which debug hooks may have wrapped. */
 export declare function domainSetAllocator(domain: string, pool: number): number
+
+/** Has `wake` called in a turn of the event loop when events wait that no call looks after. */
+export declare function eventsStart(wake: () => void): void
 
 /** Starts the calling thread's peak anew. */
 export declare function jemallocPeakReset(): void
@@ -156,6 +162,44 @@ export interface NativeCapabilities {
   maxViewBytes: number
 }
 
+/** What debug hooks found. */
+export interface NativeCorruption {
+  /** The callback's number; 0 to be thrown. */
+  callback: number
+  /** What is wrong. */
+  kind: string
+  /** When it was found. */
+  detectedOn: string
+  /** The block's address. */
+  address: number
+  /** Its size. */
+  size: number
+  /** Its alignment. */
+  alignment: number
+  /** Its pool's name. */
+  pool: string
+  /** Its domain's letter. */
+  domain: string
+  /** Whom it was given to. */
+  givenTo: string
+  /** Its number. */
+  serial: number
+  /** The first damaged byte. */
+  offset?: number
+  /** Where it was allocated. */
+  allocatedAt?: NativeOrigin
+  /** Where it was freed. */
+  freedAt?: NativeOrigin
+  /** Where the damage was found. */
+  detectedAt: NativeOrigin
+  /** The bytes around the damage. */
+  dump: string
+  /** One line. */
+  message: string
+  /** All of it. */
+  text: string
+}
+
 /** What fails; see `Failing` of the core. Absent numbers are -1, absent texts empty. */
 export interface NativeFailingOptions {
   /** Requests to let through. */
@@ -178,6 +222,18 @@ export interface NativeFailurePoint {
   request: number
   /** What happens there. */
   mode: 'undisturbed' | 'once' | 'forever'
+}
+
+/** Where a block was allocated or freed, or damage found. Absent texts are empty. */
+export interface NativeOrigin {
+  /** The thread. */
+  thread: number
+  /** JavaScript frames, one a line. */
+  stack: string
+  /** Native frames, one a line. */
+  nativeStack: string
+  /** Tags. */
+  tags: string
 }
 
 /** Blocks of one place. */
@@ -254,9 +310,6 @@ export interface NativeTicket {
   secret: string
 }
 
-/** Has `wake` called in a turn of the event loop when events wait that no call looks after. */
-export declare function observersStart(wake: () => void): void
-
 /** Says before a call where it comes from, for hooks that decide by it; 0: nowhere any more. */
 export declare function originsBefore(stack: number): void
 
@@ -291,11 +344,20 @@ export declare function poolBackend(name: string): number
 /** The name of the allocator under a pool. */
 export declare function poolBackendName(pool: number): string
 
+/** What is damaged in the nearest debug pool. */
+export declare function poolCheck(pool: number): Array<NativeCorruption>
+
 /**
  * Closes a pool; words 0 and 1 are the bytes and allocations alive. Returns where they came from, if
  * they are tracked.
  */
 export declare function poolClose(pool: number): NativeSites | null
+
+/**
+ * A pool over `pool` with debug hooks; word 1 is the callback's number. A negative quarantine is the
+ * usual one.
+ */
+export declare function poolDebug(pool: number, onError: string, quarantine: number, depth: number): number
 
 /** The default pool. */
 export declare function poolDefault(): number
@@ -320,6 +382,9 @@ export declare function poolFromShared(id: number, secret: string): number
 
 /** A pool over `pool` with a limit. */
 export declare function poolLimit(pool: number, maxBytes: number, name: string): number
+
+/** A pool over `pool` that logs to a file, or to stderr when `path` is empty. */
+export declare function poolLog(pool: number, path: string, format: string): number
 
 /** A pool's name. */
 export declare function poolName(pool: number): string
@@ -347,6 +412,15 @@ export declare function poolReleaseUnused(pool: number): void
 
 /** Starts a pool's peak anew. */
 export declare function poolResetPeak(pool: number): void
+
+/**
+ * Begins (`what` 0) or ends (1) a scope of this thread, or looks at it (2): words 0 to 5 are the
+ * counters.
+ */
+export declare function poolScope(pool: number, what: number): void
+
+/** A pool over `pool` with counters for scopes. */
+export declare function poolScoped(pool: number): number
 
 /** Replaces the default pool of the process. */
 export declare function poolSetDefault(pool: number): void
@@ -392,6 +466,9 @@ export declare function sweepStart(pool: number, domains: Array<string>, maxRuns
 
 /** Takes events out of the queue: eight numbers each, as many as fit into an ArrayBuffer of doubles. */
 export declare function takeEvents(target: ArrayBuffer): number
+
+/** Takes the reports that wait. */
+export declare function takeReports(): Array<NativeCorruption>
 
 /** Bytes in live allocations from every backend. */
 export declare function totalAllocatedBytes(): number

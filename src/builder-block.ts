@@ -1,4 +1,5 @@
 import { DisposedError, OutOfMemoryError } from './errors.js'
+import { throwHeldBack } from './instrument.js'
 import { bufferInternals, IS_MUTABLE, IS_RESIZABLE, type MemoryBuffer } from './memory-buffer.js'
 import { DEFAULT_ALIGNMENT, type MemoryPool, poolInternals, poolOption, type PoolOptions } from './memory-pool.js'
 import { forgottenOwners, type OwnedBuffer } from './lifetime.js'
@@ -114,6 +115,7 @@ export class BuilderBlock {
     }
     this.#arrayBuffer = native.builderWindow(owned.id, capacity, this.#window(), this.#zeroed)
     this.#capacity = capacity
+    throwHeldBack()
   }
 
   #window(): ArrayBuffer | undefined {
@@ -137,6 +139,12 @@ export class BuilderBlock {
     this.#endWindow(size, shrinkToFit)
     const buffer = bufferInternals.create(owned.id, IS_MUTABLE | IS_RESIZABLE, this.#pool, undefined)
     owned.id = 0
+    try {
+      throwHeldBack()
+    } catch (error) {
+      buffer.dispose()
+      throw error
+    }
     return buffer
   }
 
@@ -149,6 +157,7 @@ export class BuilderBlock {
     const id = owned.id
     owned.id = 0
     native.bufferDispose(id, undefined, 0)
+    throwHeldBack()
   }
 
   /** Gives the memory back for good. */

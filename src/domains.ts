@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkDebugOptions, debugAll, type DebugOptions } from './debugging.js'
 import { type AllocatorDomain, checkDomain } from './domain-name.js'
 import { type MemoryPool, poolInternals } from './memory-pool.js'
 import { native } from './native.js'
@@ -68,6 +69,15 @@ export function domainPool(domain: AllocatorDomain): MemoryPool {
  */
 export function objectMemoryPool(): MemoryPool {
   return poolInternals.adopt(native.poolObject())
+}
+
+/**
+ * Puts debug hooks over the allocators of all three domains, as `pool.debug()` does over one pool: for the whole process. A
+ * domain that has them already is left as it is, so the second call does nothing. Blocks that exist go back to the
+ * allocators that made them. `OFFHEAP_DEBUG_MEMORY_POOL=abort|trap|warn|throw` does the same from the start.
+ */
+export function setupDebugHooks(options?: DebugOptions): void {
+  for (const domain of debugAll(checkDebugOptions(options))) installed.set(domain, getAllocator(domain))
 }
 
 /**

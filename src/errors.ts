@@ -6,12 +6,14 @@
  * @module
  */
 
+import type { StackFrame } from './frames.js'
 import type { MakeError } from './native.js'
 
 /** The codes that offheap's errors carry. */
 export type ErrorCode =
   | 'ERR_OFFHEAP_BUSY'
   | 'ERR_OFFHEAP_CLOSED'
+  | 'ERR_OFFHEAP_CORRUPTION'
   | 'ERR_OFFHEAP_DISPOSED'
   | 'ERR_OFFHEAP_IMMUTABLE'
   | 'ERR_OFFHEAP_INTERNAL'
@@ -97,6 +99,80 @@ export class BusyError extends Error {
   readonly code = 'ERR_OFFHEAP_BUSY'
 }
 
+/** What is wrong with a block, or with a call about it. */
+export type CorruptionKind =
+  | 'overflow'
+  | 'underflow'
+  | 'write-after-free'
+  | 'immutable-write'
+  | 'stale-view'
+  | 'double-free'
+  | 'wrong-size'
+  | 'wrong-alignment'
+  | 'wrong-pool'
+  | 'wrong-domain'
+  | 'invalid-pointer'
+
+/** Where a block was allocated or freed, or damage was found. */
+export interface CorruptionOrigin {
+  /** The thread, numbered from 1 in the order of their first request. */
+  readonly thread: number
+  /** JavaScript frames, the innermost first, source maps applied. Empty for what no JavaScript asked for. */
+  readonly stack: readonly StackFrame[]
+  /** Native frames, the innermost first, as text. */
+  readonly nativeStack: readonly string[]
+  /** Tags in force; '' for none. */
+  readonly tags: string
+}
+
+/** Damage to memory that debug hooks found, or a call that would have damaged it. */
+export interface CorruptionReport {
+  readonly kind: CorruptionKind
+  /** One line: what is wrong. */
+  readonly message: string
+  /** All of it, with the stacks, as it is written to stderr. */
+  readonly text: string
+  /** In what it was found: `deallocation`, `reallocation`, `leaving the quarantine` or `check`. */
+  readonly detectedOn: string
+  /** The block's address, or the one that was given. */
+  readonly address: bigint
+  /** The block's size in bytes; 0 for an unknown block. */
+  readonly size: number
+  /** Its alignment; 0 for an unknown block. */
+  readonly alignment: number
+  /** The pool that the block came from. */
+  readonly pool: string
+  /** The letter of its domain: `r`, `m` or `o`. */
+  readonly domain: string
+  /** The pool that the block was given back to. */
+  readonly givenTo: string
+  /** Which of the debug hooks' allocations it was, from 1; 0 for an unknown block. */
+  readonly serial: number
+  /** The first damaged byte, seen from the block's first; `undefined` when no byte is known to be. */
+  readonly offset: number | undefined
+  readonly allocatedAt: CorruptionOrigin | undefined
+  readonly freedAt: CorruptionOrigin | undefined
+  readonly detectedAt: CorruptionOrigin
+  /** The bytes around the damage in hexadecimal, 16 a line; '' when none may be looked at. */
+  readonly dump: string
+}
+
+/** Debug hooks found that memory was damaged. The call that found it has done its work. */
+export class CorruptionError extends Error {
+  readonly code = 'ERR_OFFHEAP_CORRUPTION'
+  /** What was found. */
+  readonly report: CorruptionReport
+  /** What was found besides in the same call. */
+  readonly further: readonly CorruptionReport[]
+
+  constructor(report: CorruptionReport, further: readonly CorruptionReport[] = []) {
+    if (typeof report !== 'object' || (report as unknown) === null) throw new InvalidArgumentError('report must be an object')
+    super(report.message)
+    this.report = report
+    this.further = further
+  }
+}
+
 /** A fault of offheap itself, caught before it could do harm. Please report it. */
 export class InternalError extends Error {
   readonly code = 'ERR_OFFHEAP_INTERNAL'
@@ -112,6 +188,7 @@ for (const errorClass of [
   ImmutableError,
   NotSupportedError,
   BusyError,
+  CorruptionError,
   InternalError,
 ]) {
   Object.defineProperty(errorClass.prototype, 'name', { value: errorClass.name, configurable: true, writable: true })

@@ -18,11 +18,17 @@ export {
   objectMemoryPool,
   setAllocator,
   setArenaAllocator,
+  setupDebugHooks,
 } from './domains.js'
 export type { ElementOf, ElementsOf, ElementType, NumberArray } from './element-type.js'
+export type { DebugOptions, OnCorruption } from './debugging.js'
 export {
   BusyError,
   ClosedError,
+  CorruptionError,
+  type CorruptionKind,
+  type CorruptionOrigin,
+  type CorruptionReport,
   DisposedError,
   type ErrorCode,
   ImmutableError,
@@ -41,6 +47,7 @@ export type { FileTransferOptions } from './file-transfer.js'
 export { FixedSizeBufferWriter } from './fixed-size-buffer-writer.js'
 export type { StackFrame } from './frames.js'
 export { jemallocPeakReset, jemallocSetDecayMs, jemallocStat, jemallocStatsPrint, jemallocStatsString } from './jemalloc.js'
+export type { LogOptions, LogSink } from './log.js'
 export { MemoryBuffer, type ResizeOptions } from './memory-buffer.js'
 export {
   type BackendOverview,
@@ -60,6 +67,8 @@ export {
   type MemoryPoolStats,
   mimallocMemoryPool,
   type PoolOptions,
+  type ScopeCounter,
+  type ScopeCounters,
   setDefaultMemoryPool,
   supportedMemoryBackends,
   systemMemoryPool,

@@ -13,7 +13,7 @@
  * @module
  */
 
-import { AFTER_HAS_EVENTS, AFTER_WANTS_ORIGIN, IN_CALL_WORD, native, type NativeBinding, RESULT_WORDS, words } from './native.js'
+import { AFTER_HAS_EVENTS, AFTER_HAS_REPORTS, AFTER_WANTS_ORIGIN, IN_CALL_WORD, native, type NativeBinding, RESULT_WORDS, words } from './native.js'
 import { captureStack, onStacksForgotten } from './stacks.js'
 
 type NativeFunction = (...args: unknown[]) => unknown
@@ -24,11 +24,14 @@ const NEVER_WRAPPED: ReadonlySet<keyof NativeBinding> = new Set<keyof NativeBind
   'configure',
   'afterCall',
   'takeEvents',
-  'observersStart',
+  'eventsStart',
+  'takeReports',
   // Their observer is not known yet when they return.
   'poolObserve',
   'domainObserve',
   'arenasObserve',
+  'poolDebug',
+  'debugSetup',
   'originsWanted',
   'originsStack',
   'originsForgetStacks',
@@ -50,12 +53,19 @@ let depthBefore = 0
 
 /** What `observers.ts` puts in: delivers the events that wait. */
 let deliverEvents: () => void = () => {}
+/** What `debugging.ts` puts in: delivers the reports that wait; the error to be thrown, if one is. */
+let deliverReports: () => Error | undefined = () => undefined
 /** The tags in force, as text; `tracking.ts` puts it in. */
 let currentTags: () => string = () => ''
 
 /** Says who delivers events. */
 export function setDelivery(deliver: () => void): void {
   deliverEvents = deliver
+}
+
+/** Says who delivers reports. */
+export function setReporting(deliver: () => Error | undefined): void {
+  deliverReports = deliver
 }
 
 /** Says who knows the tags in force. */
@@ -69,42 +79,88 @@ onStacksForgotten(() => native.originsForgetStacks())
 const saved: Float64Array[] = []
 let settling = 0
 
-/** What is to be done after a call. The words are left as they were. */
-function settle(from: NativeFunction): void {
+/** What is to be done after a call. The words are left as they were. The error that the call must end with, if there is one. */
+function settle(from: NativeFunction, stack: number): Error | undefined {
   const mask = native.afterCall()
-  if (mask === 0) return
+  if (mask === 0) return undefined
   const results = (saved[settling] ??= new Float64Array(RESULT_WORDS))
   settling += 1
   for (let word = 0; word < RESULT_WORDS; word += 1) results[word] = words[word]!
   try {
-    if ((mask & AFTER_WANTS_ORIGIN) !== 0) native.originsTell(captureStack(depth, from), currentTags())
+    if ((mask & AFTER_WANTS_ORIGIN) !== 0) {
+      native.originsTell(stack !== 0 && depthBefore >= depth ? stack : captureStack(depth, from), currentTags())
+    }
     if ((mask & AFTER_HAS_EVENTS) !== 0) deliverEvents()
+    return (mask & AFTER_HAS_REPORTS) === 0 ? undefined : deliverReports()
   } finally {
     settling -= 1
     for (let word = 0; word < RESULT_WORDS; word += 1) words[word] = results[word]!
   }
 }
 
-function wrap(original: NativeFunction): NativeFunction {
+/** Calls whose result is a new buffer: nobody gets it when the call ends with an error after all. */
+const MAKES_BUFFER: ReadonlySet<string> = new Set<keyof NativeBinding>([
+  'bufferAllocate',
+  'bufferFromBytes',
+  'bufferForeign',
+  'bufferSlice',
+  'bufferCopy',
+  'bufferConcat',
+  'bufferFromShared',
+])
+
+/** Calls after which their caller has something to note down first: it calls {@link throwHeldBack} then. */
+const HOLDS_BACK: ReadonlySet<string> = new Set<keyof NativeBinding>([
+  'bufferResize',
+  'bufferReserve',
+  'bufferFreeze',
+  'builderWindow',
+  'builderFinish',
+])
+
+let heldBack: Error | undefined
+
+/** Throws what the last of such calls must end with. */
+export function throwHeldBack(): void {
+  if (heldBack === undefined) return
+  const error = heldBack
+  heldBack = undefined
+  throw error
+}
+
+function wrap(name: keyof NativeBinding, original: NativeFunction): NativeFunction {
   return function wrapper(...args) {
     const outer = words[IN_CALL_WORD]!
     const stack = depthBefore === 0 ? 0 : captureStack(depthBefore, wrapper)
     if (stack !== 0) native.originsBefore(stack)
     words[IN_CALL_WORD] = 1
+    let result: unknown
+    let isDone = false
+    let error: Error | undefined
     try {
-      return original(...args)
+      result = original(...args)
+      isDone = true
     } finally {
       words[IN_CALL_WORD] = outer
       if (stack !== 0) native.originsBefore(0)
-      settle(wrapper)
+      error = settle(wrapper, stack)
+      // Of two errors the report says more: what was damaged may be why the call failed.
+      if (error !== undefined && !isDone) throw error
     }
+    if (error === undefined) return result
+    if (HOLDS_BACK.has(name)) {
+      heldBack ??= error
+      return result
+    }
+    if (MAKES_BUFFER.has(name)) originals.bufferRelease(result)
+    throw error
   }
 }
 
 function wrapAll(): Functions {
   const all = { ...originals }
   for (const name of Object.keys(originals) as (keyof NativeBinding)[]) {
-    if (!NEVER_WRAPPED.has(name)) all[name] = wrap(originals[name])
+    if (!NEVER_WRAPPED.has(name)) all[name] = wrap(name, originals[name])
   }
   return all
 }
@@ -112,7 +168,16 @@ function wrapAll(): Functions {
 /** Has every native call followed, until {@link endFollowing} was called as often. */
 export function followCalls(): void {
   needs += 1
-  if (needs === 1) Object.assign(functions, (wrapped ??= wrapAll()))
+  if (needs > 1) return
+  native.eventsStart(onWake)
+  Object.assign(functions, (wrapped ??= wrapAll()))
+}
+
+/** What waits and belongs to no call: other threads' events, and what finalizers found. */
+function onWake(): void {
+  deliverEvents()
+  const error = deliverReports()
+  if (error !== undefined) throw error
 }
 
 /** See {@link followCalls}. */

@@ -6,6 +6,7 @@ import { type ByteSource, javaScriptBytes, type Region, regionBytes, regionOf, t
 import { BusyError, DisposedError, ImmutableError, InvalidArgumentError, NotSupportedError } from './errors.js'
 import { type FileTransferOptions, readFile, writeFile } from './file-transfer.js'
 import { FixedSizeBufferWriter } from './fixed-size-buffer-writer.js'
+import { throwHeldBack } from './instrument.js'
 import { currentStretch, endWatch, viewState, watch, type Watch } from './lifetime.js'
 import { DEFAULT_ALIGNMENT, type MemoryPool, poolInternals, poolOfId, poolOption, type PoolOptions } from './memory-pool.js'
 import { type Bytes, externalBuffers, IMMUTABLE_BLOCK, maxViewBytes, native, words } from './native.js'
@@ -405,6 +406,7 @@ export class MemoryBuffer {
       MemoryBuffer.#afterChange(this, native.bufferFreeze(id, MemoryBuffer.#views(this), viewState(this.#stretch)))
     }
     this.#flags = 0
+    throwHeldBack()
     return this
   }
 
@@ -426,6 +428,7 @@ export class MemoryBuffer {
       if (areAttached) MemoryBuffer.#forgetEnded(this)
       throw error
     }
+    throwHeldBack()
   }
 
   /** Makes the capacity at least `capacity` bytes. The size stays; views end when the block moves. */
@@ -440,6 +443,7 @@ export class MemoryBuffer {
       if (areAttached) MemoryBuffer.#forgetEnded(this)
       throw error
     }
+    throwHeldBack()
   }
 
   static #resizableId(self: MemoryBuffer): number {

@@ -1,9 +1,11 @@
 import { inspect } from 'node:util'
 import { type FailingCounts, failingDomain, type FailingOptions, nativeFailingOptions, type PoolFailingOptions } from './failing.js'
-import { NotSupportedError } from './errors.js'
+import { checkDebugOptions, corruptionReport, debugged, type DebugOptions } from './debugging.js'
+import { type CorruptionReport, NotSupportedError } from './errors.js'
 import { endStacks, wantStacks } from './instrument.js'
 import { bufferInternals, IS_MUTABLE, IS_RESIZABLE, type MemoryBuffer } from './memory-buffer.js'
 import { native, RESIZABLE_BLOCK, words, ZERO_FILL } from './native.js'
+import { logged, type LogOptions, type LogSink } from './log.js'
 import { type AllocationObserver, checkObserver, endObserver, observe } from './observers.js'
 import { checkTicket, type Ticket } from './ticket.js'
 import { INTERNAL } from './token.js'
@@ -84,6 +86,24 @@ export interface MemoryPoolStats {
   readonly retainedBytes: number | null
   /** Bytes of the backend that no allocation uses and that cannot be given back. For the whole backend. */
   readonly fragmentedBytes: number | null
+}
+
+/** One figure of a scope. */
+export interface ScopeCounter {
+  /** Allocated less freed since the scope began; negative when more was freed. */
+  readonly value: number
+  /** The most that the value has been. */
+  readonly peak: number
+  /** All that was allocated since the scope began. */
+  readonly total: number
+}
+
+/** What a scope counted. */
+export interface ScopeCounters {
+  /** Bytes; a resize counts its difference. */
+  readonly bytes: ScopeCounter
+  /** Allocations; a resize is none. */
+  readonly allocations: ScopeCounter
 }
 
 /** What {@link MemoryPool.close} found still alive. */
@@ -420,6 +440,72 @@ export class MemoryPool {
     const found = native.poolAllocations(MemoryPool.#idOf(this))
     if (found === null) throw new NotSupportedError('nothing tracks the blocks of this pool: make one by track()')
     return found.map(allocationInfo)
+  }
+
+  /**
+   * A pool over this one whose blocks lie between guards: writes behind and in front of a block, to freed and to frozen
+   * ones, through views of disposed buffers, and frees that are wrong are found and reported with the stacks of the
+   * allocation and of the free. Its buffers have no padding. Found when a block is freed or resized, when it leaves the
+   * quarantine, and by {@link checkIntegrity}.
+   *
+   * While nothing is in flight, a disposed buffer's views stay attached here, over memory that is 0xDB, to catch who writes
+   * through them; they count as parked.
+   */
+  debug(options?: DebugOptions): MemoryPool {
+    const id = MemoryPool.#idOf(this)
+    return poolInternals.adopt(debugged(id, checkDebugOptions(options)))
+  }
+
+  /**
+   * Looks at every block of this pool's debug hooks, or the nearest under it, and says what is damaged; nothing else is
+   * done about it. Empty: all is well.
+   *
+   * @throws ERR_OFFHEAP_NOT_SUPPORTED without {@link debug}
+   */
+  checkIntegrity(): CorruptionReport[] {
+    return native.poolCheck(MemoryPool.#idOf(this)).map(corruptionReport)
+  }
+
+  /**
+   * A pool over this one that logs every request: to stderr, a file, a function or a channel of
+   * `node:diagnostics_channel`. Functions and channels are told as {@link hook} tells, and ended by {@link unhook}.
+   *
+   * @throws ERR_OFFHEAP_INVALID_ARGUMENT for a file that cannot be made
+   */
+  log(sink?: LogSink, options?: LogOptions): MemoryPool {
+    return poolInternals.adopt(logged(MemoryPool.#idOf(this), sink, options))
+  }
+
+  /** A pool over this one that counts what stretches of each thread's work allocate: {@link pushCounters}. */
+  scopedStatistics(): MemoryPool {
+    return poolInternals.adopt(native.poolScoped(MemoryPool.#idOf(this)))
+  }
+
+  /**
+   * Begins a scope of this thread: what it allocates from now on counts by itself, until {@link popCounters} adds it to the
+   * scope around it. (RMM's statistics resource.)
+   *
+   * @returns the counters of the scope around it
+   * @throws ERR_OFFHEAP_NOT_SUPPORTED without {@link scopedStatistics}
+   */
+  pushCounters(): ScopeCounters {
+    return MemoryPool.#scope(this, 0)
+  }
+
+  /** Ends this thread's innermost scope. @returns what it counted. @throws ERR_OFFHEAP_INVALID_ARGUMENT without one */
+  popCounters(): ScopeCounters {
+    return MemoryPool.#scope(this, 1)
+  }
+
+  /** What this thread's innermost scope has counted so far; without one, what was counted outside of scopes. */
+  counters(): ScopeCounters {
+    return MemoryPool.#scope(this, 2)
+  }
+
+  static #scope(self: unknown, what: number): ScopeCounters {
+    native.poolScope(MemoryPool.#idOf(self), what)
+    const counter = (at: number): ScopeCounter => ({ value: words[at]!, peak: words[at + 1]!, total: words[at + 2]! })
+    return { bytes: counter(0), allocations: counter(3) }
   }
 
   /** A ticket that opens this pool in another worker. It keeps the pool alive until `revokeShared(ticket)`. */

@@ -78,6 +78,35 @@ export interface NativeAllocation {
   parked: boolean
 }
 
+/** Where a block was allocated or freed, or damage found. */
+export interface NativeOrigin {
+  thread: number
+  stack: string
+  nativeStack: string
+  tags: string
+}
+
+/** What debug hooks found; `callback` is a callback's number, or 0 to be thrown. */
+export interface NativeCorruption {
+  callback: number
+  kind: string
+  detectedOn: string
+  address: number
+  size: number
+  alignment: number
+  pool: string
+  domain: string
+  givenTo: string
+  serial: number
+  offset?: number | undefined
+  allocatedAt?: NativeOrigin | undefined
+  freedAt?: NativeOrigin | undefined
+  detectedAt: NativeOrigin
+  dump: string
+  message: string
+  text: string
+}
+
 /** Blocks of one place. */
 export interface NativeSite {
   bytes: number
@@ -164,7 +193,8 @@ export interface NativeBinding {
   /** What there is to do after a call: {@link AFTER_WANTS_ORIGIN} and its like. */
   afterCall(): number
   takeEvents(target: ArrayBuffer): number
-  observersStart(wake: () => void): void
+  eventsStart(wake: () => void): void
+  takeReports(): NativeCorruption[]
   poolObserve(pool: number, kinds: number): number
   poolUnobserve(pool: number): number
   poolDroppedEvents(pool: number): number
@@ -191,6 +221,12 @@ export interface NativeBinding {
   sweepEnd(outcome: number, error: string): void
   sweepFinish(): NativeSweepReport
 
+  poolLog(pool: number, path: string, format: string): number
+  poolScoped(pool: number): number
+  poolScope(pool: number, what: number): void
+  poolDebug(pool: number, onError: string, quarantine: number, depth: number): number
+  poolCheck(pool: number): NativeCorruption[]
+  debugSetup(onError: string, quarantine: number, depth: number): number
   poolTrack(pool: number, nativeDepth: number, javascriptDepth: number): number
   poolAllocations(pool: number): NativeAllocation[] | null
   poolSites(pool: number): NativeSites | null
@@ -211,6 +247,7 @@ export const IMMUTABLE_BLOCK = 4
 /** Bits of what `afterCall` answers. */
 export const AFTER_WANTS_ORIGIN = 1
 export const AFTER_HAS_EVENTS = 2
+export const AFTER_HAS_REPORTS = 4
 
 /** The word that is not 0 while a native call runs that is followed by `afterCall`. */
 export const IN_CALL_WORD = 30

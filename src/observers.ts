@@ -55,6 +55,17 @@ const IN_CALL = 64
 const STRIDE = 8
 const BATCH = 64
 
+/** Calls code of the program; what it throws is an uncaught exception of the next tick. */
+export function guarded(call: () => unknown): void {
+  try {
+    call()
+  } catch (error) {
+    process.nextTick(() => {
+      throw error
+    })
+  }
+}
+
 class Observer {
   isRunning = false
   /** Events of others that came while it was running. */
@@ -75,13 +86,7 @@ class Observer {
     for (let next: AllocationEvent | undefined = event; next !== undefined; next = this.later.shift()) {
       const told = this.told[next.type]
       if (told === undefined) continue
-      try {
-        Reflect.apply(told, this.receiver, [next])
-      } catch (error) {
-        process.nextTick(() => {
-          throw error
-        })
-      }
+      guarded(() => Reflect.apply(told, this.receiver, [next]))
     }
     this.isRunning = false
   }
@@ -124,17 +129,19 @@ function deliver(): void {
 }
 
 function tellOne(number: number, flags: number, event: AllocationEvent): void {
-  const observer = observers.get(number)
-  if (observer === undefined) return
   if ((flags & GONE) !== 0) forget(number)
-  else observer.tell(event, (flags & IN_CALL) !== 0)
+  else observers.get(number)?.tell(event, (flags & IN_CALL) !== 0)
 }
 
 setDelivery(deliver)
 
 function forget(number: number): void {
   if (observers.delete(number)) endFollowing()
+  else callbacks.delete(number)
 }
+
+/** Callbacks of debug hooks in this environment, which share the numbers of observers. */
+export const callbacks = shared('callbacks', () => new Map<number, (found: never) => void>())
 
 function toldOption(observer: object, key: 'onMalloc' | 'onRealloc' | 'onFree', name: string): Told | undefined {
   const told = property(observer, key, `${name}.${key}`)
@@ -168,7 +175,6 @@ function kindsOf({ told: { malloc, realloc, free } }: Observer): number {
 
 /** What `make` returns: the native id of a pool that tells the observer; word 0 is its key, word 1 the observer's number. */
 export function observe(observer: Observer, make: (kinds: number) => number): number {
-  native.observersStart(deliver)
   const pool = make(kindsOf(observer))
   observers.set(words[1]!, observer)
   followCalls()
@@ -177,7 +183,6 @@ export function observe(observer: Observer, make: (kinds: number) => number): nu
 
 /** Has an observer told of arenas. */
 export function observeArenas(observer: Observer): void {
-  native.observersStart(deliver)
   observers.set(native.arenasObserve(kindsOf(observer)), observer)
   followCalls()
 }

@@ -59,7 +59,8 @@ interface CallSite {
 /** A frame as V8 writes it, as `function (place)`: an anonymous one has no function there. */
 function frameText(site: CallSite): string {
   const text = site.toString()
-  return text.endsWith(')') ? text : `<anonymous> (${text})`
+  if (text.endsWith(')')) return text
+  return text.startsWith('async ') ? `async <anonymous> (${text.slice(6)})` : `<anonymous> (${text})`
 }
 
 /** Where offheap's own frames are, as paths and as URLs. In a bundle they are in the program's own file: nowhere. */

@@ -10,7 +10,7 @@ import { InvalidArgumentError } from './errors.js'
 import { formatFrame, framesOf, type StackFrame } from './frames.js'
 import { setTags } from './instrument.js'
 import { native, type NativeAllocation, type NativeSite, type NativeSites } from './native.js'
-import { checkString, describe, isObject, property, wrongType } from './validate.js'
+import { checkString, describe, isArray, isObject, property, wrongType } from './validate.js'
 
 /** Options of `pool.track()`. */
 export interface TrackOptions {
@@ -149,7 +149,7 @@ setTags(() => storage.getStore()?.text ?? '')
  * @returns what `fn` returns
  */
 export function withTags<Result>(tags: Tags, fn: () => Result): Result {
-  if (!isObject(tags) || typeof tags === 'function') throw wrongType('tags', 'an object of strings', tags)
+  if (!isObject(tags) || typeof tags === 'function' || isArray(tags)) throw wrongType('tags', 'an object of strings', tags)
   if (typeof fn !== 'function') throw wrongType('fn', 'a function', fn)
   const all = new Map(storage.getStore()?.tags)
   let keys: string[]

@@ -1,6 +1,7 @@
 //! What one JavaScript environment (the main thread, a worker) owns.
 
 use crate::arguments::array_buffer;
+use crate::debugging;
 use crate::errors::disposed;
 use crate::events::Events;
 use crate::failures::Failures;
@@ -216,6 +217,7 @@ unsafe extern "C" fn on_end(data: *mut c_void) {
     let env = Env::from_raw(state.env);
     // From now on nobody is told of anything.
     state.events.close();
+    debugging::set_thread_events(None);
     origin::this_thread_has_foreign_frames(false);
     state.failures.end();
     parking::clear(env, &state.parking);
@@ -346,6 +348,7 @@ fn start(env: Env, words: Unknown<'_>, make_error: Unknown<'_>, options: u32) ->
         max_view: usize::try_from(max_view).unwrap_or(usize::MAX),
         create_shared: uv::create_shared_array_buffer(),
     });
+    debugging::set_thread_events(Some(Arc::clone(&state.events)));
     let state = Box::into_raw(state);
     // SAFETY: just made; the check handle is closed by `on_end` before the box is freed.
     unsafe {
@@ -378,5 +381,6 @@ fn start(env: Env, words: Unknown<'_>, make_error: Unknown<'_>, options: u32) ->
 #[napi(module_exports)]
 pub fn start_module(exports: Object<'_>, env: Env) -> Result<()> {
     napi::bindgen_prelude::retain_current_module_for_unload_safety();
+    debugging::install();
     crate::hot::export(&exports, env)
 }

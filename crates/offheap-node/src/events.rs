@@ -11,6 +11,7 @@
 //! another got is told in that order.
 
 use crate::wake::Wake;
+use offheap::Corruption;
 use std::collections::VecDeque;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -22,6 +23,9 @@ pub(crate) const STRIDE: usize = 8;
 /// Events of other threads and of finalizers that wait at most; what comes then is dropped and
 /// counted. The thread's own calls are never dropped: they wait for the end of one call only.
 const MOST_WAITING: usize = 16_384;
+
+/// Reports that wait at most: a thousand damaged blocks say what there is to say.
+const MOST_REPORTS: usize = 1000;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +117,9 @@ struct Queue {
 #[derive(Debug)]
 pub(crate) struct Events {
     queue: Mutex<Queue>,
+    /// What debug hooks found, for callbacks by their number, or 0 to be thrown.
+    reports: Mutex<Vec<(u32, Corruption)>>,
+    has_reports: AtomicBool,
     length: AtomicUsize,
     /// False from the end of the environment on.
     is_open: AtomicBool,
@@ -133,6 +140,8 @@ impl Events {
     pub(crate) unsafe fn new(in_call: *mut f64) -> Self {
         Self {
             queue: Mutex::default(),
+            reports: Mutex::default(),
+            has_reports: AtomicBool::new(false),
             length: AtomicUsize::new(0),
             is_open: AtomicBool::new(true),
             home: this_thread(),
@@ -179,6 +188,10 @@ impl Events {
         let old = std::mem::take(&mut *self.lock());
         self.length.store(0, Ordering::Release);
         drop(old);
+        // What nobody will throw is said at least.
+        for (_, found) in self.take_reports() {
+            eprint!("{found}");
+        }
     }
 
     /// Adds an event; false when it was dropped.
@@ -202,6 +215,36 @@ impl Events {
             self.wake_up();
         }
         true
+    }
+
+    /// Keeps a report for a callback, or, with 0, to be thrown.
+    pub(crate) fn push_report(&self, callback: u32, found: &Corruption) {
+        if !self.is_open() {
+            eprint!("{found}");
+            return;
+        }
+        {
+            let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+            if reports.len() < MOST_REPORTS {
+                reports.push((callback, found.clone()));
+            }
+        }
+        self.has_reports.store(true, Ordering::Release);
+        if !self.is_in_call() {
+            self.wake_up();
+        }
+    }
+
+    /// Whether reports wait.
+    #[inline]
+    pub(crate) fn has_reports(&self) -> bool {
+        self.has_reports.load(Ordering::Acquire)
+    }
+
+    /// Takes the reports.
+    pub(crate) fn take_reports(&self) -> Vec<(u32, Corruption)> {
+        self.has_reports.store(false, Ordering::Release);
+        std::mem::take(&mut *self.reports.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Has the event loop look at the queue, in a turn of its own.

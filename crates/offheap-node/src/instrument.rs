@@ -19,6 +19,8 @@ mod after {
     pub(super) const WANTS_ORIGIN: u32 = 1;
     /// Events wait.
     pub(super) const HAS_EVENTS: u32 = 2;
+    /// Reports of debug hooks wait.
+    pub(super) const HAS_REPORTS: u32 = 4;
 }
 
 /// What waits for JavaScript's side of the story in one environment.
@@ -41,6 +43,9 @@ pub(crate) fn after_call(state: &Environment) -> u32 {
     }
     if !state.events.is_empty() {
         mask |= after::HAS_EVENTS;
+    }
+    if state.events.has_reports() {
+        mask |= after::HAS_REPORTS;
     }
     mask
 }

@@ -136,7 +136,7 @@ impl Drop for JsObserver {
 
 /// Has `wake` called in a turn of the event loop when events wait that no call looks after.
 #[napi(catch_unwind, ts_args_type = "wake: () => void")]
-pub fn observers_start(env: Env, wake: Unknown<'_>) -> napi::Result<()> {
+pub fn events_start(env: Env, wake: Unknown<'_>) -> napi::Result<()> {
     Environment::of(env)?.events.wake.start(env, wake)
 }
 

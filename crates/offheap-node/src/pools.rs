@@ -21,8 +21,10 @@ pub(crate) fn adopt(state: &Environment, pool: Pool) -> Result<f64> {
 
 /// Frames that hooks of the pool keep of each call.
 fn origins_wanted_by(pool: &Pool) -> usize {
-    pool.tracker()
-        .map_or(0, |tracker| tracker.options().foreign_stack_depth)
+    let tracked = pool
+        .tracker()
+        .map_or(0, |tracker| tracker.options().foreign_stack_depth);
+    tracked.max(debug_depth(pool))
 }
 
 /// Frames that hooks of the pool must know while a call runs: those that fail by the stack.
@@ -30,8 +32,16 @@ fn stack_asked_before(pool: &Pool) -> usize {
     let by_stack = pool
         .find_hook::<Failing>()
         .is_some_and(|failing| failing.asks_for_stacks());
-    if by_stack { DEEPEST } else { 0 }
+    if by_stack { DEEPEST } else { debug_depth(pool) }
 }
+
+/// Debug hooks print the frames of the call that runs, and cannot wait for its end when they abort.
+fn debug_depth(pool: &Pool) -> usize {
+    pool.debug_options().map_or(0, |_| DEBUG_DEPTH)
+}
+
+/// JavaScript frames that debug hooks keep.
+const DEBUG_DEPTH: usize = 16;
 
 /// The most frames of a stack.
 const DEEPEST: usize = 64;
@@ -194,8 +204,8 @@ pub fn pool_close(env: Env, pool: f64) -> napi::Result<Option<NativeSites>> {
         .or_throw(env)?;
     state.set_word(0, report.bytes);
     state.set_word(1, report.allocations);
-    let is_tracked = state.pool(pool).is_ok_and(|pool| pool.tracker().is_some());
-    Ok(is_tracked.then(|| NativeSites::of(&report)))
+    let tracker = state.pool(pool).or_throw(env)?.tracker();
+    Ok(tracker.map(|tracker| NativeSites::of(&report, &tracker)))
 }
 
 /// Lets a pool's handle go that nobody can reach any more.

@@ -1,7 +1,7 @@
 //! What an external ArrayBuffer's finalizer holds.
 
 use crate::events::Events;
-use offheap::{Block, ParkedBlock, origin};
+use offheap::{Block, Notice, ParkedBlock, origin};
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
@@ -174,6 +174,15 @@ impl Slot {
     /// Takes a [lent](Self::lend) reference back.
     pub(crate) fn put(&self, block: Block) {
         drop(self.swap(Hold::Live(block)));
+    }
+
+    /// Tells debug hooks that nobody may use a parked block any more.
+    pub(crate) fn notice_end(&self) {
+        if let Hold::Parked { block, .. } = &*self.lock()
+            && block.is_unused()
+        {
+            block.notice(Notice::Ended);
+        }
     }
 
     /// Gives a parked block's pages back while its addresses stay reserved.

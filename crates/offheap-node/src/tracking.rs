@@ -6,7 +6,10 @@ use crate::pools::adopt;
 use napi::bindgen_prelude::Env;
 use napi_derive::napi;
 use offheap::origin::StackId;
-use offheap::{Allocation, LeakReport, Result, Site, TrackOptions, Tracker};
+use offheap::{
+    Allocation, Error, LeakReport, LogFormat, LogSink, Result, ScopeCounters, Site, TrackOptions,
+    Tracker,
+};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -74,6 +77,12 @@ fn text(text: Option<&Arc<str>>) -> String {
     text.map_or_else(String::new, |text| text.as_ref().to_owned())
 }
 
+/// The innermost `depth` frames: where another hook wants more, more were taken.
+fn cut(stack: Option<&Arc<str>>, depth: usize) -> String {
+    let frames = stack.map_or("", AsRef::as_ref).lines().take(depth);
+    frames.collect::<Vec<_>>().join("\n")
+}
+
 /// The native frames, one a line, by name.
 pub(crate) fn native_text(stack: StackId) -> String {
     let frames: Vec<String> = stack.frames().iter().map(ToString::to_string).collect();
@@ -81,7 +90,7 @@ pub(crate) fn native_text(stack: StackId) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures below 2^53")]
-fn allocation(found: &Allocation, now: Instant) -> NativeAllocation {
+fn allocation(found: &Allocation, depth: usize, now: Instant) -> NativeAllocation {
     NativeAllocation {
         address: found.address as f64,
         size: found.size as f64,
@@ -89,7 +98,7 @@ fn allocation(found: &Allocation, now: Instant) -> NativeAllocation {
         serial: found.serial as f64,
         thread: found.thread as f64,
         age_ms: ms_since(found.time, now),
-        stack: text(found.foreign.as_ref()),
+        stack: cut(found.foreign.as_ref(), depth),
         native_stack: native_text(found.native),
         tags: text(found.tags.as_ref()),
         parked: found.parked,
@@ -97,12 +106,12 @@ fn allocation(found: &Allocation, now: Instant) -> NativeAllocation {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures below 2^53")]
-fn sites(found: &[Site]) -> Vec<NativeSite> {
+fn sites(found: &[Site], depth: usize) -> Vec<NativeSite> {
     let now = Instant::now();
     let site = |site: &Site| NativeSite {
         bytes: site.bytes as f64,
         count: site.count as f64,
-        stack: text(site.foreign.as_ref()),
+        stack: cut(site.foreign.as_ref(), depth),
         native_stack: native_text(site.native),
         tags: text(site.tags.as_ref()),
         oldest_ms: ms_since(site.first, now),
@@ -112,10 +121,11 @@ fn sites(found: &[Site]) -> Vec<NativeSite> {
 }
 
 impl NativeSites {
-    pub(crate) fn of(report: &LeakReport) -> Self {
+    pub(crate) fn of(report: &LeakReport, tracker: &Tracker) -> Self {
+        let depth = tracker.options().foreign_stack_depth;
         Self {
-            sites: sites(&report.sites),
-            forgotten: sites(&report.forgotten),
+            sites: sites(&report.sites, depth),
+            forgotten: sites(&report.forgotten, depth),
         }
     }
 }
@@ -150,7 +160,10 @@ pub fn pool_allocations(env: Env, pool: f64) -> napi::Result<Option<Vec<NativeAl
     let now = Instant::now();
     Ok(tracker.map(|tracker| {
         let live = tracker.live();
-        live.iter().map(|found| allocation(found, now)).collect()
+        let depth = tracker.options().foreign_stack_depth;
+        live.iter()
+            .map(|found| allocation(found, depth, now))
+            .collect()
     }))
 }
 
@@ -159,7 +172,7 @@ pub fn pool_allocations(env: Env, pool: f64) -> napi::Result<Option<Vec<NativeAl
 pub fn pool_sites(env: Env, pool: f64) -> napi::Result<Option<NativeSites>> {
     let state = Environment::of(env)?;
     let tracker = tracker(state, pool).or_throw(env)?;
-    Ok(tracker.map(|tracker| NativeSites::of(&tracker.report())))
+    Ok(tracker.map(|tracker| NativeSites::of(&tracker.report(), &tracker)))
 }
 
 /// Where a buffer's block came from; null when nobody knows.
@@ -171,8 +184,81 @@ pub fn buffer_allocation(env: Env, buffer: f64) -> napi::Result<Option<NativeAll
         let handle = handles.get(buffer).ok_or_else(|| disposed("buffer"))?;
         let address = handle.block.as_ptr().addr().get();
         let tracker = handle.block.pool().and_then(|pool| pool.tracker());
-        Ok(tracker.and_then(|tracker| tracker.find(address)))
+        Ok(tracker.and_then(|tracker| {
+            let depth = tracker.options().foreign_stack_depth;
+            tracker.find(address).map(|found| (found, depth))
+        }))
     };
     let found = found().or_throw(env)?;
-    Ok(found.map(|found| allocation(&found, Instant::now())))
+    Ok(found.map(|(found, depth)| allocation(&found, depth, Instant::now())))
+}
+
+fn log_format(name: &str) -> Result<LogFormat> {
+    match name {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        "rmm-csv" => Ok(LogFormat::RmmCsv),
+        _ => Err(Error::invalid_argument(
+            "format",
+            format_args!("'{name}'"),
+            "one of 'text', 'json', 'rmm-csv'",
+        )),
+    }
+}
+
+/// A pool over `pool` that logs to a file, or to stderr when `path` is empty.
+#[napi(catch_unwind)]
+pub fn pool_log(env: Env, pool: f64, path: String, format: String) -> napi::Result<f64> {
+    let state = Environment::of(env)?;
+    let made = || {
+        let sink = if path.is_empty() {
+            LogSink::Stderr
+        } else {
+            LogSink::File(path.into())
+        };
+        adopt(state, state.pool(pool)?.log(log_format(&format)?, sink)?)
+    };
+    made().or_throw(env)
+}
+
+/// A pool over `pool` with counters for scopes.
+#[napi(catch_unwind)]
+pub fn pool_scoped(env: Env, pool: f64) -> napi::Result<f64> {
+    let state = Environment::of(env)?;
+    let made = || adopt(state, state.pool(pool)?.scoped_statistics());
+    made().or_throw(env)
+}
+
+/// Sets words 0 to 5 to bytes and allocations: value, peak and total of each.
+#[expect(clippy::cast_precision_loss, reason = "figures below 2^53")]
+fn set_counters(state: &Environment, counters: &ScopeCounters) {
+    let figures = [counters.bytes, counters.allocations];
+    for (index, counter) in figures.iter().enumerate() {
+        for (word, figure) in [counter.value, counter.peak, counter.total]
+            .iter()
+            .enumerate()
+        {
+            state.set_number(index * 3 + word, *figure as f64);
+        }
+    }
+}
+
+/// Begins (`what` 0) or ends (1) a scope of this thread, or looks at it (2): words 0 to 5 are the
+/// counters.
+#[napi(catch_unwind)]
+pub fn pool_scope(env: Env, pool: f64, what: u32) -> napi::Result<()> {
+    let state = Environment::of(env)?;
+    let counted = || {
+        let scopes = state.pool(pool)?.scopes().ok_or_else(|| {
+            Error::not_supported("this pool counts no scopes: make one by scopedStatistics()")
+        })?;
+        let counters = match what {
+            0 => scopes.push()?,
+            1 => scopes.pop()?,
+            _ => scopes.counters(),
+        };
+        set_counters(state, &counters);
+        Ok(())
+    };
+    counted().or_throw(env)
 }

@@ -216,7 +216,17 @@ impl Shown {
     }
 }
 
-/// Ends `views` of `block`; returns the slots of those that have to wait.
+/// Views that stay attached beyond their handle.
+#[derive(Default)]
+struct Left {
+    /// Of work that may be in flight.
+    waiting: Vec<Arc<Slot>>,
+    /// To see who writes them.
+    stale: Vec<Arc<Slot>>,
+}
+
+/// Ends `views` of `block`; returns the slots of those that stay attached. With `keeps_stale`, those
+/// are views that could end, too.
 ///
 /// Nothing of the environment is borrowed meanwhile: a detach may run finalizers.
 fn end(
@@ -226,8 +236,9 @@ fn end(
     views: impl Iterator<Item = View>,
     shown: &Shown,
     gate_state: u32,
-) -> Vec<Arc<Slot>> {
-    let mut waiting = Vec::new();
+    keeps_stale: bool,
+) -> Left {
+    let mut left = Left::default();
     for (view, value) in views.zip(shown.as_slice()) {
         let idle = state.gate.is_idle(gate_state, view.requests);
         let attached =
@@ -239,6 +250,9 @@ fn end(
                 let own = block.clone().park();
                 state.parking.borrow_mut().add_block(env, own, Some(*value));
             }
+        } else if idle && keeps_stale && view.slot.park() {
+            // No entry of the parking: the ArrayBuffer's collection ends it.
+            left.stale.push(view.slot);
         } else if idle && parking::detach(env, *value) {
             view.slot.take();
         } else if view.slot.park() {
@@ -252,10 +266,23 @@ fn end(
                     state.watches_moves,
                 );
             }
-            waiting.push(view.slot);
+            left.waiting.push(view.slot);
         }
     }
-    waiting
+    left
+}
+
+/// Whether the views of a handle that ends stay, over memory that nobody may use, to find who uses
+/// them all the same: under debug hooks, where that is safe and cheap enough.
+fn keeps_stale(state: &Environment, handle: &Handle) -> bool {
+    handle.view.is_some()
+        && matches!(state.gate, Gate::Idle(_))
+        && handle.others() == 0
+        && !state.is_over_budget()
+        // Damage is to be reported in this call: then the block is freed as usual.
+        && handle.block.pool().is_some_and(|pool| {
+            pool.debug_options().is_some() && !pool.is_damaged(handle.block.as_ptr())
+        })
 }
 
 /// Ends the views of a handle that can end now, and gives back what is still shown, in the order of
@@ -323,7 +350,9 @@ pub(crate) fn end_all(
         views,
         shown,
         gate_state,
-    );
+        false,
+    )
+    .waiting;
     drop(old);
     keep_budget(state, &waiting);
 }
@@ -366,6 +395,7 @@ pub(crate) fn dispose(
         .handles_mut()
         .remove(id)
         .ok_or_else(|| disposed("buffer"))?;
+    let keeps_stale = keeps_stale(state, &handle);
     let Handle {
         block,
         is_whole,
@@ -384,9 +414,12 @@ pub(crate) fn dispose(
         return Ok(false);
     }
     let views = view.into_iter().chain(windows);
-    let waiting = end(env, state, &block, views, shown, gate_state);
+    let Left { waiting, stale } = end(env, state, &block, views, shown, gate_state, keeps_stale);
     drop(block);
     keep_budget(state, &waiting);
+    for slot in &stale {
+        slot.notice_end();
+    }
     // Without a check phase, look at what waits now and then.
     match state.gate {
         Gate::Idle(_) => {}

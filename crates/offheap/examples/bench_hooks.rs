@@ -62,7 +62,9 @@ fn off() {
 
 #[cfg(feature = "hooks")]
 fn on() {
-    use offheap::{Domain, Failing, FailingOptions, Hook, TrackOptions};
+    use offheap::{
+        DebugOptions, Domain, Failing, FailingOptions, Hook, LogFormat, LogSink, TrackOptions,
+    };
     use std::sync::Arc;
 
     #[derive(Debug)]
@@ -86,12 +88,27 @@ fn on() {
         options.stack_depth = depth;
         one(&format!("track, {depth} frames"), &pool.track(options));
     }
+    for stack_depth in [0, 16] {
+        let options = DebugOptions {
+            stack_depth,
+            ..DebugOptions::default()
+        };
+        one(
+            &format!("debug, {stack_depth} frames"),
+            &pool.debug(options),
+        );
+    }
     let never = FailingOptions {
         after: Some(u64::MAX),
         ..Default::default()
     };
     if let Ok(failing) = Failing::new(never) {
         one("failing, not yet", &pool.hook(failing));
+    }
+    one("scoped statistics", &pool.scoped_statistics());
+    let nowhere = LogSink::Writer(Box::new(std::io::sink()));
+    if let Ok(logged) = pool.log(LogFormat::Text, nowhere) {
+        one("log, text to nowhere", &logged);
     }
     for domain in Domain::ALL {
         report(

@@ -27,6 +27,7 @@ pub mod interop;
 pub mod io;
 #[cfg(feature = "hooks")]
 pub mod origin;
+mod panic;
 pub mod pool;
 #[cfg(feature = "hooks")]
 pub mod sweep;

@@ -5,6 +5,15 @@ mod padding;
 
 pub use padding::{Padded, PaddedArenas};
 
+/// The Rust of the guides, as doc tests.
+#[cfg(doctest)]
+mod guides {
+    #[doc = include_str!("../../../docs/debugging.md")]
+    mod debugging {}
+    #[doc = include_str!("../../../docs/domains.md")]
+    mod domains {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Padded, PaddedArenas};

@@ -31,6 +31,9 @@ fn window(start: i64, stop: i64) -> FailingOptions {
 /// threads count together, from 0 at each call. A large request of the `object` domain, which hands
 /// it on to `mem`, is two.
 ///
+/// A block that is older than the hooks is reallocated by the allocator that made it, which does not
+/// fail (CPython's hooks see that, too).
+///
 /// A second call arms the same hooks anew; [`remove_no_memory`] takes them off. Pools that are in no
 /// domain do not fail: see [`Pool::failing`](crate::Pool::failing).
 ///

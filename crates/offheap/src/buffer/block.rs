@@ -62,20 +62,38 @@ unsafe impl Send for Block {}
 // SAFETY: as above.
 unsafe impl Sync for Block {}
 
-fn new_control(control: Control) -> Result<NonNull<Control>, Control> {
-    match allocate_control(size_of::<Control>(), CONTROL_ALIGNMENT) {
-        Some(place) => {
-            let place = place.cast::<Control>();
-            // SAFETY: a new block of the right size and alignment.
-            unsafe { place.write(control) };
-            Ok(place)
+/// Memory for a control block, given back unless it is filled: also when a source of the program's
+/// own panics.
+struct ControlPlace(NonNull<Control>);
+
+impl ControlPlace {
+    #[inline]
+    fn new() -> Option<Self> {
+        let place = allocate_control(size_of::<Control>(), CONTROL_ALIGNMENT)?;
+        Some(Self(place.cast()))
+    }
+
+    #[inline]
+    fn fill(self, control: Control) -> NonNull<Control> {
+        let place = self.0;
+        std::mem::forget(self);
+        // SAFETY: a new block of the right size and alignment.
+        unsafe { place.write(control) };
+        place
+    }
+}
+
+impl Drop for ControlPlace {
+    fn drop(&mut self) {
+        // SAFETY: `new` allocated it with these figures, and nothing was put there.
+        unsafe {
+            crate::domain::free_control(self.0.cast(), size_of::<Control>(), CONTROL_ALIGNMENT);
         }
-        None => Err(control),
     }
 }
 
 /// # Safety
-/// - `control` came from [`new_control`], and nobody uses it any more.
+/// - `control` came from [`ControlPlace::fill`], and nobody uses it any more.
 #[inline]
 unsafe fn free_control(control: NonNull<Control>) {
     // SAFETY: the caller's promise.
@@ -108,12 +126,14 @@ impl Block {
     /// As [`Pool::allocate`].
     #[inline]
     pub fn allocate(size: usize, alignment: Alignment, pool: &Pool, zeroed: bool) -> Result<Self> {
+        // First, so that a refusal of either leaves the pool's figures as they were.
+        let place = ControlPlace::new().ok_or_else(|| no_control(size, pool))?;
         let ptr = if zeroed {
             pool.allocate_zeroed(size, alignment)?
         } else {
             pool.allocate(size, alignment)?
         };
-        let control = Control {
+        let control = place.fill(Control {
             counts: Counts::new(),
             ptr,
             size,
@@ -121,18 +141,11 @@ impl Block {
             pool: Some(pool.clone()),
             owner: None,
             alignment,
-        };
-        match new_control(control) {
-            Ok(control) => Ok(Self {
-                control,
-                marker: PhantomData,
-            }),
-            Err(_) => {
-                // SAFETY: the block is new and nobody else knows it.
-                unsafe { pool.free(ptr, size, alignment) };
-                Err(no_control(size, pool))
-            }
-        }
+        });
+        Ok(Self {
+            control,
+            marker: PhantomData,
+        })
     }
 
     /// A block over foreign memory, which `owner` keeps alive.
@@ -159,17 +172,17 @@ impl Block {
             owner: Some(Box::new(Box::new(owner))),
             alignment: Alignment::new(lowest)?,
         };
-        match new_control(control) {
-            Ok(control) => Ok(Self {
-                control,
-                marker: PhantomData,
-            }),
-            Err(_) => Err(Error::allocator_refused(
+        let Some(place) = ControlPlace::new() else {
+            return Err(Error::allocator_refused(
                 size_of::<Control>() as u64,
                 0,
                 "control".to_owned(),
-            )),
-        }
+            ));
+        };
+        Ok(Self {
+            control: place.fill(control),
+            marker: PhantomData,
+        })
     }
 
     #[inline]
@@ -362,6 +375,16 @@ impl ParkedBlock {
     fn control(&self) -> &Control {
         // SAFETY: the control block lives while a reference does.
         unsafe { self.control.as_ref() }
+    }
+
+    /// As [`Block::notice`].
+    pub fn notice(&self, notice: Notice) {
+        let control = self.control();
+        if cfg!(feature = "hooks")
+            && let Some(pool) = &control.pool
+        {
+            pool.notice(control.ptr, control.size, notice);
+        }
     }
 
     /// Whether no [`Block`] is left: the bytes are nobody's.

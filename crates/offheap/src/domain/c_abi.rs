@@ -6,16 +6,12 @@ use super::c_allocator::CAllocator;
 use super::c_handle::{c_allocator_of, pool_of_c_allocator};
 use super::domain::Domain;
 use super::small::{ArenaAllocator, get_arena_allocator, set_arena_allocator};
+use crate::panic::caught;
 use std::ffi::{c_int, c_void};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 fn guarded<T>(refused: T, body: impl FnOnce() -> T) -> T {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
-        // A payload's own destructor may panic.
-        std::mem::forget(payload);
-        refused
-    })
+    caught(body).unwrap_or(refused)
 }
 
 macro_rules! domain_functions {

@@ -3,10 +3,10 @@
 use super::blocks::{Blocks, Entry, Unhooked};
 use super::c_allocator::{CAllocator, with_calloc_shape};
 use crate::alignment::Alignment;
+use crate::panic::caught;
 use crate::pool::Pool;
 use std::ffi::c_void;
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::{Mutex, PoisonError};
 
@@ -54,10 +54,9 @@ pub unsafe fn pool_of_c_allocator(allocator: CAllocator) -> Pool {
     if std::ptr::fn_addr_eq(
         allocator.malloc,
         pool_malloc as unsafe extern "C" fn(_, _) -> _,
-    ) {
-        if let Some(pool) = find(|pool| ptr::from_ref(pool).addr() == allocator.ctx.addr()) {
-            return pool.clone();
-        }
+    ) && let Some(pool) = find(|pool| ptr::from_ref(pool).addr() == allocator.ctx.addr())
+    {
+        return pool.clone();
     }
     // SAFETY: the caller's promise.
     unsafe { allocator.into_pool() }
@@ -72,10 +71,7 @@ unsafe fn pool_of(ctx: *mut c_void) -> &'static Pool {
 
 /// A panic of a custom source must not unwind into C: it is an allocation that failed.
 fn no_panic(body: impl FnOnce() -> *mut c_void) -> *mut c_void {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
-        std::mem::forget(payload);
-        ptr::null_mut()
-    })
+    caught(body).unwrap_or(ptr::null_mut())
 }
 
 fn make(pool: &'static Pool, size: usize, zeroed: bool) -> *mut c_void {

@@ -16,7 +16,6 @@ use crate::pool::{
 };
 use std::alloc::{GlobalAlloc, Layout};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 
@@ -61,8 +60,16 @@ use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 /// ```
 pub struct PoolGlobalAlloc {
     base: Base,
-    /// Null, or a pool that was leaked to be here.
+    /// Null, or a pool that is kept.
     installed: AtomicPtr<Pool>,
+    /// The first of the pools that were ever installed: they stay.
+    kept: AtomicPtr<Kept>,
+}
+
+/// A pool that was installed.
+struct Kept {
+    pool: Pool,
+    next: *mut Kept,
 }
 
 /// Which backend serves while nothing is installed.
@@ -190,15 +197,17 @@ impl PoolGlobalAlloc {
         Self {
             base,
             installed: AtomicPtr::new(ptr::null_mut()),
+            kept: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
     /// Serves from `pool` from now on. What was allocated before stays, and is reallocated, where it
     /// was.
     ///
-    /// The handle is kept for ever: blocks may come back to it at the program's very end. Install
-    /// few pools, not one a request (a [`PoolAllocator`](super::PoolAllocator) does that). Closing
-    /// an installed pool makes every allocation fail.
+    /// A handle of each pool is kept for ever: blocks may come back to it at the program's very end.
+    /// Install few pools, as often as you like, not one a request (that is what a
+    /// [`PoolAllocator`](super::PoolAllocator) is for). Closing an installed pool makes every
+    /// allocation fail.
     ///
     /// # Errors
     /// [`Closed`](crate::ErrorKind::Closed) for a pool that was closed, or counts into one that was.
@@ -206,9 +215,43 @@ impl PoolGlobalAlloc {
         if let Some(name) = pool.closed_name() {
             return Err(Error::closed(format!("pool '{name}'")));
         }
-        let pool = Box::leak(Box::new(pool.clone()));
-        self.installed.store(pool, Ordering::Release);
+        let kept = ptr::from_ref(self.keep(pool)).cast_mut();
+        self.installed.store(kept, Ordering::Release);
         Ok(())
+    }
+
+    /// The handle of `pool` that stays.
+    fn keep(&self, pool: &Pool) -> &'static Pool {
+        let mut first = self.kept.load(Ordering::Acquire);
+        let mut new: Option<Box<Kept>> = None;
+        loop {
+            let mut next = first;
+            // SAFETY: null, or an entry; entries never go and never change.
+            while let Some(entry) = unsafe { next.as_ref() } {
+                if entry.pool == *pool {
+                    return &entry.pool;
+                }
+                next = entry.next;
+            }
+            let mut entry = new.take().unwrap_or_else(|| {
+                let pool = pool.clone();
+                Box::new(Kept { pool, next: first })
+            });
+            entry.next = first;
+            let entry = Box::into_raw(entry);
+            let swapped =
+                self.kept
+                    .compare_exchange(first, entry, Ordering::AcqRel, Ordering::Acquire);
+            match swapped {
+                // SAFETY: an entry now.
+                Ok(_) => return unsafe { &(*entry).pool },
+                Err(now) => {
+                    // SAFETY: still this call's own box.
+                    new = Some(unsafe { Box::from_raw(entry) });
+                    first = now;
+                }
+            }
+        }
     }
 
     /// Serves from the backend's pool again.
@@ -233,7 +276,7 @@ impl PoolGlobalAlloc {
     #[inline]
     fn installed(&self) -> Option<&'static Pool> {
         let installed = self.installed.load(Ordering::Acquire);
-        // SAFETY: null, or a pool that `install` leaked.
+        // SAFETY: null, or a pool that `install` keeps.
         unsafe { installed.as_ref() }
     }
 
@@ -268,12 +311,7 @@ fn passes_by() -> bool {
 /// Runs a call of an installed pool. `None` when it panics.
 fn guarded<T>(call: impl FnOnce() -> Option<T>) -> Option<T> {
     let _inside = Inside::enter();
-    // What unwinds from a pool leaves it as a refusal does; its own state is its own affair.
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
-        // The payload's destructor may panic, too.
-        std::mem::forget(payload);
-        None
-    })
+    crate::panic::caught(call).flatten()
 }
 
 /// A block with a header.
@@ -423,14 +461,18 @@ mod tests {
 
     #[test]
     fn blocks_go_back_to_the_pool_that_made_them() {
-        for global in [
+        // What was installed stays, so these must, too.
+        const COUNT: usize =
+            2 + cfg!(feature = "mimalloc") as usize + cfg!(feature = "jemalloc") as usize;
+        static GLOBALS: [PoolGlobalAlloc; COUNT] = [
             PoolGlobalAlloc::new(),
             PoolGlobalAlloc::system(),
             #[cfg(feature = "mimalloc")]
             PoolGlobalAlloc::mimalloc(),
             #[cfg(feature = "jemalloc")]
             PoolGlobalAlloc::jemalloc(),
-        ] {
+        ];
+        for global in &GLOBALS {
             let base = global.pool();
             let own = base.proxy();
             let foreign = Pool::custom(system_memory_pool()).limit(10_000_000);
@@ -489,7 +531,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_had_is_null_and_leaves_the_block() {
-        let global = PoolGlobalAlloc::system();
+        static GLOBAL: PoolGlobalAlloc = PoolGlobalAlloc::system();
+        let global = &GLOBAL;
         let limit = system_memory_pool().limit(100);
         for installed in [false, true] {
             if installed {
@@ -520,6 +563,32 @@ mod tests {
             }
         }
         assert_eq!(limit.live_allocations(), 0);
+    }
+
+    #[test]
+    fn a_pool_is_kept_once() {
+        static GLOBAL: PoolGlobalAlloc = PoolGlobalAlloc::system();
+        let global = &GLOBAL;
+        let pools = [(); 3].map(|()| system_memory_pool().proxy());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        pools.iter().for_each(|pool| global.install(pool).unwrap());
+                    }
+                });
+            }
+        });
+        let mut kept = 0;
+        let mut next = global.kept.load(Ordering::Acquire);
+        // SAFETY: null, or an entry; entries never go.
+        while let Some(entry) = unsafe { next.as_ref() } {
+            assert!(pools.contains(&entry.pool));
+            kept += 1;
+            next = entry.next;
+        }
+        assert_eq!(kept, 3);
+        assert!(pools.contains(&global.pool()));
     }
 
     #[test]

@@ -7,9 +7,9 @@
 //! ```
 
 use crate::alignment::Alignment;
+use crate::panic::caught;
 use crate::pool::Pool;
 use std::ffi::c_void;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 
 /// C's malloc, calloc, realloc and free over a pool: what a C library's allocator hooks want.
@@ -69,15 +69,6 @@ unsafe fn data_of(block: NonNull<u8>, size: usize) -> *mut c_void {
     }
 }
 
-/// Runs a call that a source of the program's own may make panic; then it gives `None`.
-fn contained<T>(call: impl FnOnce() -> Option<T>) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
-        // The payload's destructor may panic, too.
-        std::mem::forget(payload);
-        None
-    })
-}
-
 impl PoolMalloc {
     /// The malloc family over `pool`, which is held.
     pub fn new(pool: &Pool) -> Self {
@@ -90,10 +81,11 @@ impl PoolMalloc {
     }
 
     fn allocate(&self, size: usize, zeroed: bool) -> *mut c_void {
-        contained(|| {
+        caught(|| {
             self.pool
                 .allocate_prefixed(HEADER, size, Alignment::DEFAULT, zeroed)
         })
+        .flatten()
         // SAFETY: the pool gave a header and `size` bytes.
         .map_or(ptr::null_mut(), |block| unsafe { data_of(block, size) })
     }
@@ -125,10 +117,11 @@ impl PoolMalloc {
         // SAFETY: the caller's promise.
         let (block, old) = unsafe { size_of_block(data) };
         // SAFETY: the block is the pool's, with that size, and nobody uses it meanwhile.
-        contained(|| unsafe {
+        caught(|| unsafe {
             self.pool
                 .reallocate_prefixed(block, HEADER, old, size, Alignment::DEFAULT)
         })
+        .flatten()
         // SAFETY: as in `allocate`.
         .map_or(ptr::null_mut(), |block| unsafe { data_of(block, size) })
     }
@@ -144,13 +137,12 @@ impl PoolMalloc {
         };
         // SAFETY: the caller's promise.
         let (block, size) = unsafe { size_of_block(data) };
-        contained(|| {
+        caught(|| {
             // SAFETY: the block is the pool's, with that size, and the caller gives it up.
             unsafe {
                 self.pool
                     .free_prefixed(block, HEADER, size, Alignment::DEFAULT);
             }
-            Some(())
         });
     }
 

@@ -76,6 +76,18 @@ impl Origin {
         self.foreign.as_ref()?.stack().cloned()
     }
 
+    /// As [`foreign_stack`](Self::foreign_stack), at most `depth` frames of it: a language above takes
+    /// as many as the one who wants most.
+    pub(crate) fn foreign_frames(&self, depth: usize) -> Option<Arc<str>> {
+        let stack = self.foreign.as_ref()?.stack()?;
+        let end = match depth {
+            0 => return None,
+            // The end of the last frame that is wanted.
+            _ => stack.match_indices('\n').nth(depth - 1),
+        };
+        Some(end.map_or_else(|| Arc::clone(stack), |(end, _)| stack[..end].into()))
+    }
+
     /// The tags of this side and of the language above.
     pub fn all_tags(&self) -> Option<Arc<str>> {
         let foreign = self.foreign.as_ref().and_then(|foreign| foreign.tags());
@@ -136,5 +148,19 @@ mod tests {
         assert_eq!(origin.foreign_stack().as_deref(), Some("f (a.js:1:2)"));
         drop_pending();
         this_thread_has_foreign_frames(false);
+    }
+
+    #[test]
+    fn foreign_frames_are_cut_to_the_depth_asked_for() {
+        let foreign = Foreign::default();
+        foreign.set_stack("a\nb\nc".into());
+        let mut origin = Origin::capture(0);
+        origin.foreign = Some(Arc::new(foreign));
+        let cut = |depth| origin.foreign_frames(depth);
+        assert_eq!(cut(0), None);
+        assert_eq!(cut(1).as_deref(), Some("a"));
+        assert_eq!(cut(2).as_deref(), Some("a\nb"));
+        assert_eq!(cut(3).as_deref(), Some("a\nb\nc"));
+        assert_eq!(cut(9).as_deref(), Some("a\nb\nc"));
     }
 }

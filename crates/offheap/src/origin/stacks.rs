@@ -1,6 +1,7 @@
 //! Native stacks, each kept once.
 
 use crate::domain::{AddressHasher, AddressMap, Unhooked};
+use crate::pool::Inside;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, PoisonError};
@@ -213,6 +214,9 @@ impl StackId {
     }
 
     fn all_frames(self) -> Vec<Frame> {
+        // The symbolizer's lock lets its own thread in again, to the tables that it is changing: an
+        // allocator that looks at stacks itself must not be asked meanwhile.
+        let _inside = Inside::enter();
         let addresses: Vec<usize> = {
             let mut copy = [0_usize; DEEPEST];
             let stacks = STACKS.lock().unwrap_or_else(PoisonError::into_inner);

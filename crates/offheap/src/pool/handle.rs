@@ -824,8 +824,8 @@ impl Pool {
 }
 
 impl Drop for PoolCore {
-    /// Lets the chain go one pool after the other: pools nest as deep as a program likes, a stack
-    /// does not.
+    /// Lets the chain go one pool after the other: limits and proxies nest as deep as a program
+    /// likes, a stack does not. (Adaptors do not: some thousand of them end it, in requests, too.)
     fn drop(&mut self) {
         let mut next = self.parent.take();
         while let Some(pool) = next {

@@ -3,7 +3,6 @@
 use super::handle::Pool;
 use crate::alignment::Alignment;
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 
 thread_local! {
@@ -95,14 +94,10 @@ impl Inside {
                 alignment,
             } = unsafe { first.read() };
             DEFERRED.set(next);
-            let free = || {
+            crate::panic::caught(|| {
                 // SAFETY: the promise of `defer`'s caller.
                 unsafe { pool.free_prefixed(first.cast(), prefix, size, alignment) };
-            };
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(free)) {
-                // The payload's destructor may panic, too.
-                std::mem::forget(payload);
-            }
+            });
         }
     }
 }
@@ -128,6 +123,7 @@ impl Drop for Inside {
 mod tests {
     use super::*;
     use crate::pool::system_memory_pool;
+    use std::sync::OnceLock;
 
     #[test]
     fn it_nests_and_ends_with_an_unwinding() {
@@ -146,7 +142,8 @@ mod tests {
 
     #[test]
     fn what_is_deferred_is_freed_at_the_outermost_end() {
-        let pool: &'static Pool = Box::leak(Box::new(system_memory_pool().proxy()));
+        static POOL: OnceLock<Pool> = OnceLock::new();
+        let pool = POOL.get_or_init(|| system_memory_pool().proxy());
         let alignment = Alignment::DEFAULT;
         let outer = Inside::enter();
         for size in [1, 40, 1000] {

@@ -32,6 +32,9 @@ pub enum Notice {
     Sealed,
     /// The block may be written again.
     Unsealed,
+    /// The block's user is done with it, and only views that must not be used any more still show it:
+    /// whoever writes it from now on uses a stale view.
+    Ended,
     /// The block is about to be freed by a garbage collector because nobody disposed of it.
     Forgotten,
 }

@@ -401,6 +401,38 @@ fn a_reallocation_that_fails_leaves_the_block_of_a_domain() {
     );
 }
 
+/// A block that is older than the hooks grows where it was made; only one that must leave the small
+/// objects needs a new block, and stays when there is none.
+#[test]
+fn older_blocks_stay_with_the_allocator_that_made_them() {
+    alone(
+        "failing::older_blocks_stay_with_the_allocator_that_made_them",
+        || {
+            for (domain, size) in [
+                (Domain::Raw, 40),
+                (Domain::Mem, 40),
+                (Domain::Object, 5000),
+                (Domain::Object, 40),
+            ] {
+                let block = domain.malloc(size);
+                // SAFETY: a live block of `size` bytes.
+                unsafe { block.write_bytes(9, size) };
+                set_no_memory(0, 0).unwrap();
+                // SAFETY: as above.
+                let grown = unsafe { domain.realloc(block, 9000) };
+                assert_eq!(grown.is_null(), size == 40 && domain == Domain::Object);
+                let now = if grown.is_null() { block } else { grown };
+                // SAFETY: the old block or the new one; freed once.
+                unsafe {
+                    assert_eq!(now.add(size - 1).read(), 9);
+                    domain.free(now);
+                }
+                remove_no_memory();
+            }
+        },
+    );
+}
+
 #[test]
 fn hooks_over_domains_come_off_unless_others_lie_over_them() {
     alone(
@@ -458,4 +490,38 @@ fn a_closed_allocator_cannot_be_hooked() {
         assert_eq!(Domain::Raw.allocator(), raw);
         remove_no_memory();
     });
+}
+
+/// Whether it is the bytes or their control block that cannot be had.
+#[test]
+fn a_block_that_cannot_be_had_leaves_every_figure() {
+    alone(
+        "failing::a_block_that_cannot_be_had_leaves_every_figure",
+        || {
+            let pool = offheap::system_memory_pool().limit(1000);
+            let figures = || {
+                let mut now = pool.statistics();
+                // The backend's are also others'.
+                now.backend = Default::default();
+                now
+            };
+            let before = figures();
+            let failing = FailingOptions::default();
+            let objects = HookedDomains::new(&[Domain::Object], "failing", |_| {
+                Failing::new(failing.clone()).unwrap()
+            })
+            .unwrap();
+            assert!(MutableBuffer::zeroed(100, &pool).is_err());
+            assert_eq!(figures(), before);
+            drop(objects);
+            let hooked = pool.failing(failing).unwrap();
+            let objects = offheap::domain::small_object_statistics().live_blocks;
+            assert!(MutableBuffer::zeroed(100, &hooked).is_err());
+            assert_eq!(figures(), before);
+            assert_eq!(
+                offheap::domain::small_object_statistics().live_blocks,
+                objects
+            );
+        },
+    );
 }

@@ -20,6 +20,8 @@ pub enum CorruptionKind {
     WriteAfterFree,
     /// A block was written that nobody may write any more.
     ImmutableWrite,
+    /// A block was written through a view that should not be used any more.
+    StaleView,
     /// A block was given back again.
     DoubleFree,
     /// A block was given back with another size than it has.
@@ -41,7 +43,7 @@ pub enum CorruptionKind {
 }
 
 impl CorruptionKind {
-    /// A word for programs: `overflow`, `underflow`, `write-after-free`, `immutable-write`,
+    /// A word for programs: `overflow`, `underflow`, `write-after-free`, `immutable-write`, `stale-view`,
     /// `double-free`, `wrong-size`, `wrong-alignment`, `wrong-pool`, `wrong-domain`,
     /// `invalid-pointer`.
     pub fn name(self) -> &'static str {
@@ -50,6 +52,7 @@ impl CorruptionKind {
             Self::Underflow => "underflow",
             Self::WriteAfterFree => "write-after-free",
             Self::ImmutableWrite => "immutable-write",
+            Self::StaleView => "stale-view",
             Self::DoubleFree => "double-free",
             Self::WrongSize { .. } => "wrong-size",
             Self::WrongAlignment { .. } => "wrong-alignment",
@@ -75,7 +78,8 @@ pub enum DetectedOn {
 }
 
 impl DetectedOn {
-    fn name(self) -> &'static str {
+    /// `deallocation`, `reallocation`, `leaving the quarantine` or `check`.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Deallocation => "deallocation",
             Self::Reallocation => "reallocation",
@@ -472,6 +476,10 @@ impl fmt::Display for Headline<'_> {
             CorruptionKind::ImmutableWrite => write!(
                 f,
                 "Write to an immutable buffer found on {on}: the {size} bytes changed after they were frozen"
+            ),
+            CorruptionKind::StaleView => write!(
+                f,
+                "Stale view found on {on}: byte {offset} of a block of {size} bytes was written through a view after the buffer was disposed of"
             ),
             CorruptionKind::DoubleFree => write!(
                 f,

@@ -65,7 +65,7 @@ pub struct DebugOptions {
     /// later writes to them show; at most 65,536 blocks. Larger blocks are given back at once.
     pub quarantine_bytes: usize,
     /// How many native frames of each allocation and free are kept: at most 64, 0 for none. Each
-    /// costs a request some 100 ns.
+    /// costs a request some 150 ns.
     pub stack_depth: usize,
 }
 

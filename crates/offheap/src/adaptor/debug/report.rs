@@ -99,8 +99,7 @@ impl Drop for Stderr {
 fn guarded<T>(what: &str, call: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(call))
         .map_err(|payload| {
-            // A payload's own destructor may panic.
-            std::mem::forget(payload);
+            crate::panic::discard(payload);
             drop(writeln!(std::io::stderr(), "offheap: {what} panicked"));
         })
         .ok()

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::origin::Origin;
 use crate::pool::{BackendStatistics, MemoryPool, Notice, Padding, Pool};
 use std::fmt;
+use std::io::Write;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -138,6 +139,7 @@ impl DebugPool {
             pool: Arc::clone(&self.identity),
             state: State::Live,
             seal: None,
+            is_ended: false,
             allocated_at: origin,
             freed_at: None,
         };
@@ -229,7 +231,12 @@ impl DebugPool {
                 let kind = kind(CorruptionKind::Overflow);
                 note(&mut findings, Finding::of(kind, record, Some(at)));
             }
-            if !dead && record.seal.is_some_and(|seal| seal != block.fingerprint()) {
+            if !dead && record.is_ended {
+                if let Some(at) = block.dead_damage() {
+                    let kind = CorruptionKind::StaleView;
+                    note(&mut findings, Finding::of(kind, record, Some(at)));
+                }
+            } else if !dead && record.seal.is_some_and(|seal| seal != block.fingerprint()) {
                 let kind = CorruptionKind::ImmutableWrite;
                 note(&mut findings, Finding::of(kind, record, None));
             }
@@ -243,6 +250,7 @@ impl DebugPool {
             !matches!(
                 finding.kind,
                 CorruptionKind::ImmutableWrite
+                    | CorruptionKind::StaleView
                     | CorruptionKind::WrongSize { .. }
                     | CorruptionKind::WrongAlignment { .. }
             )
@@ -322,6 +330,18 @@ impl DebugPool {
             return finding.into_corruption(on, at, &self.identity.name);
         }
         invalid_pointer(ptr, on, at, (&self.identity.name, self.identity.letter))
+    }
+
+    /// Whether a live block of these hooks is damaged.
+    pub(super) fn is_damaged(&self, ptr: NonNull<u8>) -> bool {
+        TABLE.with(ptr, |record| {
+            record.is_some_and(|record| {
+                record.is_of(&self.identity)
+                    && record.state == State::Live
+                    // SAFETY: the record is locked and live, so its memory stays.
+                    && unsafe { Self::damage(record) }.iter().any(Option::is_some)
+            })
+        })
     }
 
     /// Every damage of this pool's blocks, live and held back.
@@ -487,6 +507,11 @@ unsafe impl MemoryPool for DebugPool {
                     Notice::Sealed => record.seal = Some(unsafe { record.block.fingerprint() }),
                     // Work in flight may still write a parked block.
                     Notice::Unsealed | Notice::Parked => record.seal = None,
+                    Notice::Ended => {
+                        // SAFETY: as above, and nobody may use the bytes any more.
+                        unsafe { record.block.fill(DEAD) };
+                        record.is_ended = true;
+                    }
                     Notice::Forgotten => {}
                 }
             }
@@ -505,7 +530,10 @@ unsafe impl MemoryPool for DebugPool {
 
     fn print_stats(&self) {
         let (bytes, blocks) = self.quarantine().held();
-        eprintln!("debug hooks hold back {blocks} freed blocks of {bytes} bytes");
+        drop(writeln!(
+            std::io::stderr(),
+            "debug hooks hold back {blocks} freed blocks of {bytes} bytes"
+        ));
         self.upstream.print_stats();
     }
 

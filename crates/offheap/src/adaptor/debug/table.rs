@@ -46,6 +46,8 @@ pub(super) struct Record {
     pub(super) state: State,
     /// The fingerprint of a block that nobody may write.
     pub(super) seal: Option<u64>,
+    /// Whether the user is done with a live block, which was filled with `DEAD` then.
+    pub(super) is_ended: bool,
     pub(super) allocated_at: Origin,
     pub(super) freed_at: Option<Origin>,
 }

@@ -36,7 +36,7 @@ pub struct Allocation {
 }
 
 impl Allocation {
-    pub(super) fn of(address: usize, entry: &Entry) -> Self {
+    pub(super) fn of(address: usize, entry: &Entry, foreign_depth: usize) -> Self {
         Self {
             address,
             size: entry.size,
@@ -45,7 +45,7 @@ impl Allocation {
             thread: entry.origin.thread,
             time: entry.origin.time,
             native: entry.origin.native,
-            foreign: entry.origin.foreign_stack(),
+            foreign: entry.origin.foreign_frames(foreign_depth),
             tags: entry.origin.all_tags(),
             parked: entry.parked,
         }

@@ -56,7 +56,9 @@ impl Tracker {
         let copy = self.table.copy();
         let mut live: Vec<_> = copy
             .iter()
-            .map(|(address, entry)| Allocation::of(*address, entry))
+            .map(|(address, entry)| {
+                Allocation::of(*address, entry, self.options.foreign_stack_depth)
+            })
             .collect();
         live.sort_unstable_by_key(|allocation| allocation.serial);
         live
@@ -66,7 +68,11 @@ impl Tracker {
     /// lookup for a block's first byte, a walk over all blocks for others.
     pub fn find(&self, address: usize) -> Option<Allocation> {
         let (start, entry) = self.table.find(address)?;
-        Some(Allocation::of(start, &entry))
+        Some(Allocation::of(
+            start,
+            &entry,
+            self.options.foreign_stack_depth,
+        ))
     }
 
     /// Bytes in live blocks, without parked ones.
@@ -92,7 +98,7 @@ impl Tracker {
     /// The live blocks, without parked ones, summed by the place that they came from; the most bytes
     /// first.
     pub fn sites(&self) -> Vec<Site> {
-        summed(&self.table.copy())
+        summed(&self.table.copy(), self.options.foreign_stack_depth)
     }
 
     /// What a garbage collector freed because nobody disposed of it, by place, since the tracker was
@@ -158,7 +164,8 @@ impl Tracker {
         };
         if entry.forgotten {
             let sum = Sum::of_one(entry.size as u64, entry.origin.time);
-            self.forgotten.add(place(&entry), sum);
+            self.forgotten
+                .add(place(&entry, self.options.foreign_stack_depth), sum);
         }
     }
 
@@ -185,19 +192,19 @@ impl Tracker {
     }
 }
 
-fn place(entry: &Entry) -> Place {
+fn place(entry: &Entry, foreign_depth: usize) -> Place {
     Place {
         native: entry.origin.native,
-        foreign: entry.origin.foreign_stack(),
+        foreign: entry.origin.foreign_frames(foreign_depth),
         tags: entry.origin.all_tags(),
     }
 }
 
-fn summed(blocks: &Copied) -> Vec<Site> {
+fn summed(blocks: &Copied, foreign_depth: usize) -> Vec<Site> {
     let mut sums: HashMap<Place, Sum> = HashMap::new();
     for (_, entry) in blocks.iter().filter(|(_, entry)| !entry.parked) {
         let one = Sum::of_one(entry.size as u64, entry.origin.time);
-        match sums.entry(place(entry)) {
+        match sums.entry(place(entry, foreign_depth)) {
             Slot::Occupied(mut sum) => sum.get_mut().add(one),
             Slot::Vacant(slot) => {
                 slot.insert(one);
@@ -248,7 +255,7 @@ impl Hook for Tracker {
             Notice::Forgotten => {
                 self.table.forget(ptr.addr().get());
             }
-            Notice::Sealed | Notice::Unsealed => {}
+            Notice::Sealed | Notice::Unsealed | Notice::Ended => {}
         }
     }
 }

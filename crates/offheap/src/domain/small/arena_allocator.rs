@@ -2,10 +2,10 @@
 
 use super::mapped;
 use crate::alignment::Alignment;
+use crate::panic::caught;
 use crate::pool::Pool;
 use std::ffi::c_void;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -58,25 +58,6 @@ enum Source {
 unsafe impl Send for ArenaAllocator {}
 // SAFETY: as above.
 unsafe impl Sync for ArenaAllocator {}
-
-/// Runs a program's own code: `None` when it panicked.
-fn guarded<R>(call: impl FnOnce() -> R) -> Option<R> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => Some(result),
-        Err(mut payload) => {
-            // A payload's destructor may panic in its turn. Few do, and none for ever: what still
-            // does after three times is leaked.
-            for _ in 0..3 {
-                match catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-                    Ok(()) => return None,
-                    Err(next) => payload = next,
-                }
-            }
-            std::mem::forget(payload);
-            None
-        }
-    }
-}
 
 impl ArenaAllocator {
     /// Arenas straight from the system: `mmap` on Unix, the system allocator elsewhere. The default.
@@ -144,7 +125,7 @@ impl ArenaAllocator {
                 // SAFETY: `new`'s caller promised that any thread may call it, with any size.
                 NonNull::new(unsafe { alloc(*ctx, size) }.cast())
             }
-            Source::Rust(source) => guarded(|| source.allocate(size)).flatten(),
+            Source::Rust(source) => caught(|| source.allocate(size)).flatten(),
         }
     }
 
@@ -163,14 +144,14 @@ impl ArenaAllocator {
             Source::Functions { ctx, free, .. } => unsafe { free(*ctx, ptr.as_ptr().cast(), size) },
             Source::Rust(source) => {
                 // SAFETY: the caller's promise.
-                guarded(|| unsafe { source.free(ptr, size) });
+                caught(|| unsafe { source.free(ptr, size) });
             }
         }
     }
 
     /// Forgets this handle: the last one drops the source, whose panics are caught.
     pub(super) fn discard(self) {
-        guarded(|| drop(self));
+        caught(|| drop(self));
     }
 }
 
@@ -215,7 +196,7 @@ unsafe extern "C" fn mapped_free(_ctx: *mut c_void, ptr: *mut c_void, size: usiz
 unsafe extern "C" fn source_alloc(ctx: *mut c_void, size: usize) -> *mut c_void {
     // SAFETY: `as_raw_parts` made it of an Arc's content, which the caller keeps alive.
     let source = unsafe { &*ctx.cast::<Box<dyn ArenaSource>>() };
-    let block = guarded(|| source.allocate(size)).flatten();
+    let block = caught(|| source.allocate(size)).flatten();
     block.map_or(ptr::null_mut(), |block| block.as_ptr().cast())
 }
 
@@ -227,7 +208,7 @@ unsafe extern "C" fn source_free(ctx: *mut c_void, ptr: *mut c_void, size: usize
     let source = unsafe { &*ctx.cast::<Box<dyn ArenaSource>>() };
     if let Some(block) = NonNull::new(ptr.cast()) {
         // SAFETY: the caller's promise.
-        guarded(|| unsafe { source.free(block, size) });
+        caught(|| unsafe { source.free(block, size) });
     }
 }
 

@@ -3,8 +3,10 @@
 use crate::counted::Counted;
 use offheap::{
     Alignment, BitmapBuilder, Buffer, BufferBuilder, BufferOutputStream, Domain, Error, ErrorKind,
-    Failing, FailingOptions, MemoryPool, Pool, ResizableBuffer, TypedBufferBuilder,
+    Failing, FailingOptions, MemoryPool, Pool, PoolGlobalAlloc, ResizableBuffer,
+    TypedBufferBuilder,
 };
+use std::ffi::c_void;
 use std::fmt::Debug;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -171,21 +173,33 @@ pub(super) fn in_domains(allocate: impl Fn(Domain, usize) -> *mut u8) -> Result<
     Ok(())
 }
 
-/// Allocates through a C function of a domain.
-#[cfg(feature = "c-abi")]
-pub(super) fn in_c(
-    allocate: impl Fn(usize) -> *mut std::ffi::c_void,
-    domain: Domain,
+/// Allocates by functions like C's.
+pub(super) fn with_malloc(
+    malloc: impl Fn(usize) -> *mut c_void,
+    free: impl Fn(*mut c_void),
 ) -> Result<()> {
     for size in [40, 5000] {
-        let block = allocate(size);
+        let block = malloc(size);
         if block.is_null() {
             return Err(no_memory());
         }
-        // SAFETY: a live block of this domain.
-        unsafe { domain.free(block.cast()) };
+        free(block);
     }
     Ok(())
+}
+
+/// A global allocator, of nobody, over a pool.
+pub(super) fn global_over(pool: &Pool) -> Result<PoolGlobalAlloc> {
+    let global = PoolGlobalAlloc::system();
+    global.install(pool)?;
+    Ok(global)
+}
+
+/// Allocates through a C function of a domain.
+#[cfg(feature = "c-abi")]
+pub(super) fn in_c(allocate: impl Fn(usize) -> *mut c_void, domain: Domain) -> Result<()> {
+    // SAFETY: live blocks of this domain.
+    with_malloc(allocate, |block| unsafe { domain.free(block.cast()) })
 }
 
 /// Grows a block of `size` bytes by a function like C's, and returns the new one; null when memory

@@ -4,12 +4,14 @@ use super::objects::*;
 use offheap::buffer::{allocate_bitmap, allocate_empty_bitmap};
 #[cfg(feature = "c-abi")]
 use offheap::domain::c_abi;
-use offheap::domain::pool_of_c_allocator;
+use offheap::domain::{ArenaAllocator, pool_of_c_allocator};
 use offheap::{
-    Alignment, BitmapBuilder, Block, Buffer, BufferBuilder, BufferOutputStream, Domain, MemoryPool,
-    MutableBuffer, Pool, ResizableBuffer, TypedBufferBuilder, UninitBuffer, c_allocator_of,
-    default_memory_pool, object_memory_pool,
+    Alignment, AllocatorPool, BitmapBuilder, Block, Buffer, BufferBuilder, BufferOutputStream,
+    DebugOptions, Domain, GlobalAllocPool, LogFormat, LogSink, MemoryPool, MutableBuffer, Pool,
+    PoolAllocator, PoolMalloc, ResizableBuffer, TrackOptions, TypedBufferBuilder, UninitBuffer,
+    c_allocator_of, default_memory_pool, object_memory_pool,
 };
+use std::alloc::{GlobalAlloc, Layout};
 use std::io::Write;
 
 type Body = fn(&Pool) -> Result<()>;
@@ -44,6 +46,20 @@ pub(super) const SWEPT: &[(&str, Body)] = &[
     ("Pool::failing", |pool| {
         works(&pool.failing(never_options())?)
     }),
+    ("Pool::track", |pool| {
+        works(&pool.track(TrackOptions::default()))
+    }),
+    ("Pool::log", |pool| {
+        let sink = LogSink::Writer(Box::new(std::io::sink()));
+        works(&pool.log(LogFormat::Json, sink)?)
+    }),
+    ("Pool::scoped_statistics", |pool| {
+        works(&pool.scoped_statistics())
+    }),
+    // Blocks that wait in the quarantine go with the pool.
+    ("Pool::debug", |pool| {
+        works(&pool.debug(DebugOptions::default()))
+    }),
     ("Failing::over", |pool| works(&never()?.over(pool))),
     ("MemoryPool::allocate", |pool| {
         allocates(pool, <Pool as MemoryPool>::allocate)
@@ -69,6 +85,11 @@ pub(super) const SWEPT: &[(&str, Body)] = &[
         Domain::ALL
             .iter()
             .try_for_each(|domain| works(&domain.allocator()))
+    }),
+    ("Domain::pool", |_| {
+        Domain::ALL
+            .iter()
+            .try_for_each(|domain| works(&domain.pool()))
     }),
     ("Domain::malloc", |_| {
         in_domains(|domain, size| domain.malloc(size))
@@ -166,6 +187,134 @@ pub(super) const SWEPT: &[(&str, Body)] = &[
             |size| unsafe { c_abi::offheap_object_realloc(std::ptr::null_mut(), size) },
             Domain::Object,
         )
+    }),
+    // Other allocators' interfaces.
+    ("PoolAllocator as Allocator", |pool| {
+        let mut bytes = allocator_api2::vec::Vec::new_in(PoolAllocator::new(pool));
+        for i in 0..300_u16 {
+            unchanged(
+                &mut bytes,
+                |bytes| bytes.to_vec(),
+                |bytes| bytes.try_reserve(1).map_err(|_| no_memory()),
+            )?;
+            bytes.push(i);
+        }
+        Ok(())
+    }),
+    ("Pool::from_allocator", |pool| {
+        works(&Pool::from_allocator(PoolAllocator::new(pool)))
+    }),
+    ("AllocatorPool as MemoryPool", |pool| {
+        let over = Pool::custom(AllocatorPool::new(PoolAllocator::new(pool)));
+        reallocates(&over, |block, old, new| unsafe {
+            // SAFETY: `reallocates` gives a live block with its size.
+            over.reallocate(block, old, new, Alignment::DEFAULT)
+        })
+    }),
+    ("PoolGlobalAlloc as GlobalAlloc", |pool| {
+        let global = global_over(pool)?;
+        let layout = Layout::from_size_align(100, 128).unwrap();
+        for zeroed in [false, true] {
+            // SAFETY: a layout of more than no bytes; live blocks with theirs.
+            unsafe {
+                let block = if zeroed {
+                    global.alloc_zeroed(layout)
+                } else {
+                    global.alloc(layout)
+                };
+                let grown = regrown(
+                    block,
+                    100,
+                    |new| global.realloc(block, layout, new),
+                    |block| global.dealloc(block, layout),
+                );
+                if grown.is_null() {
+                    return Err(no_memory());
+                }
+                let layout = Layout::from_size_align(9000, 128).unwrap();
+                global.dealloc(grown, layout);
+            }
+        }
+        Ok(())
+    }),
+    ("Pool::from_global_alloc", |pool| {
+        works(&Pool::from_global_alloc(global_over(pool)?))
+    }),
+    ("GlobalAllocPool as MemoryPool", |pool| {
+        let over = Pool::custom(GlobalAllocPool::new(global_over(pool)?));
+        reallocates(&over, |block, old, new| unsafe {
+            // SAFETY: `reallocates` gives a live block with its size.
+            over.reallocate(block, old, new, Alignment::DEFAULT)
+        })
+    }),
+    ("PoolMalloc::malloc", |pool| {
+        let c = PoolMalloc::new(pool);
+        // SAFETY: the block just allocated, or null.
+        with_malloc(|size| c.malloc(size), |block| unsafe { c.free(block) })
+    }),
+    ("PoolMalloc::calloc", |pool| {
+        let c = PoolMalloc::new(pool);
+        // SAFETY: as above.
+        with_malloc(|size| c.calloc(2, size), |block| unsafe { c.free(block) })
+    }),
+    ("PoolMalloc::realloc", |pool| {
+        let c = PoolMalloc::new(pool);
+        let grown = |size| {
+            let block = c.malloc(size);
+            // SAFETY: a live block of `size` bytes, or null.
+            unsafe {
+                regrown(
+                    block.cast(),
+                    size,
+                    |new| c.realloc(block, new).cast(),
+                    |old| c.free(old.cast()),
+                )
+            }
+        };
+        // SAFETY: the block just allocated, or null.
+        with_malloc(|size| grown(size).cast(), |block| unsafe { c.free(block) })
+    }),
+    ("PoolMalloc::c_malloc", |pool| {
+        let c = PoolMalloc::new(pool);
+        let context = c.as_context();
+        // SAFETY: the context of a value that lives, and its blocks.
+        with_malloc(
+            |size| unsafe { PoolMalloc::c_malloc(context, size) },
+            |block| unsafe {
+                PoolMalloc::c_free(context, block);
+            },
+        )
+    }),
+    ("PoolMalloc::c_calloc", |pool| {
+        let c = PoolMalloc::new(pool);
+        let context = c.as_context();
+        // SAFETY: as above.
+        with_malloc(
+            |size| unsafe { PoolMalloc::c_calloc(context, 2, size) },
+            |block| unsafe {
+                PoolMalloc::c_free(context, block);
+            },
+        )
+    }),
+    ("PoolMalloc::c_realloc", |pool| {
+        let c = PoolMalloc::new(pool);
+        let context = c.as_context();
+        let none = std::ptr::null_mut();
+        // SAFETY: as above; null is a malloc.
+        with_malloc(
+            |size| unsafe { PoolMalloc::c_realloc(context, none, size) },
+            |block| unsafe {
+                PoolMalloc::c_free(context, block);
+            },
+        )
+    }),
+    // Arenas of the small-object allocator.
+    ("ArenaAllocator::allocate", |pool| {
+        let arenas = ArenaAllocator::from_pool(pool);
+        let arena = arenas.allocate(256 << 10).ok_or_else(no_memory)?;
+        // SAFETY: the arena just allocated.
+        unsafe { arenas.free(arena, 256 << 10) };
+        Ok(())
     }),
     // Blocks and buffers.
     ("Block::allocate", |pool| {
