@@ -133,11 +133,9 @@ function held(): unknown {
 async function settle(isDone: () => boolean): Promise<void> {
   for (let turn = 0; turn < 60 && !isDone(); turn += 1) {
     await turns()
-    if (turn > 20) globalThis.gc!()
+    if (turn > 5) globalThis.gc!()
   }
 }
-
-const isNothingParked = (): boolean => backends.every((name) => backendPool(name).stats().parkedBytes === 0)
 
 /** A result in values that can be compared. Gives it back. */
 function finishResult(result: unknown): unknown {
@@ -298,11 +296,12 @@ export interface Swept {
 
 /** Sweeps one operation. Throws when something is wrong. */
 export async function sweep(operation: Operation): Promise<Swept> {
-  // What is made once and kept is not of this operation.
   const base = defaultMemoryPool().track({ stackDepth: 0 })
+  const start = held()
   await undisturbed(operation, base)
-  await settle(isNothingParked)
+  await settle(() => isDeepStrictEqual(held(), start))
 
+  // What is made once and kept is not of this operation.
   const before = held()
   const expected = await undisturbed(operation, base)
   let refusals = 0

@@ -2,6 +2,7 @@
  * A sweep of each public operation. A new one is one line: `on` with a kind of object and the call where it asks for
  * memory, `calm` where it does not, or its name in `exempt` under the reason why it is neither.
  */
+import { devNull } from 'node:os'
 import { open, stat } from 'node:fs/promises'
 import { finished } from 'node:stream/promises'
 import type { Readable, Writable } from 'node:stream'
@@ -80,7 +81,18 @@ const arenaArrays = (type: 'int8' | 'uint8' | 'int16' | 'uint16' | 'int32' | 'ui
   calm(arena, ({ arena }) => arena[type](400 / bytes)),
 ]
 
-/** Reads every given getter. */
+/** Runs `body` in a scope of its own. */
+function scoped<Result>(under: MemoryPool, body: (pool: MemoryPool) => Result): Result {
+  const pool = under.scopedStatistics()
+  pool.pushCounters()
+  try {
+    return body(pool)
+  } finally {
+    pool.popCounters()
+  }
+}
+
+/** A calm getter. */
 const reads = <Subject>(kind: Parameters<typeof calm<Subject>>[0], read: (subject: Subject) => unknown) => calm(kind, (subject) => inspect(read(subject)) !== '')
 
 const views = (show: (buffer: MemoryBuffer) => unknown) => [calm(resizable, show), calm(wrapped, show)]
@@ -201,6 +213,19 @@ export const operations: Operations = {
   }),
   'MemoryPool#track': [on(pool, (pool) => use(pool.track({ stackDepth: 3 }))), on(pool, (pool) => use(pool.track({ stackDepth: 0, nativeStackDepth: 2 })))],
   'MemoryPool#allocations': calm(buffer, (_, pool) => pool.allocations().length > 0),
+  'MemoryPool#debug': on(pool, (pool) => use(pool.debug({ onError: 'throw', quarantine: 0 }))),
+  'MemoryPool#checkIntegrity': calm(buffer, (_, pool) => pool.debug({ onError: 'throw' }).checkIntegrity()),
+  'MemoryPool#log': [
+    on(pool, (pool) => use(pool.log(devNull, { format: 'json' }))),
+    on(pool, (pool) => {
+      const logged = pool.log(() => {})
+      return finallyDo(() => use(logged), () => logged.unhook())
+    }),
+  ],
+  'MemoryPool#scopedStatistics': on(pool, (pool) => use(pool.scopedStatistics())),
+  'MemoryPool#pushCounters': on(pool, (pool) => scoped(pool, use)),
+  'MemoryPool#popCounters': calm(pool, (pool) => scoped(pool, () => undefined)),
+  'MemoryPool#counters': calm(pool, (pool) => scoped(pool, (scoped) => scoped.counters().bytes.total)),
   'MemoryPool#share': on(pool, (pool) => {
     const ticket = pool.share()
     try {
@@ -325,7 +350,7 @@ export const operations: Operations = {
     on(wrapped, (buffer) => buffer.ensureAlignment(4096)),
   ],
   'MemoryBuffer#readFrom': calm(buffer, (buffer) => withFile(`${root}/package.json`, 'r', (file) => buffer.readFrom(file, { position: 0, length: 20, offset: 5 }))),
-  'MemoryBuffer#writeTo': calm(buffer, (buffer) => withFile('/dev/null', 'w', (file) => buffer.writeTo(file))),
+  'MemoryBuffer#writeTo': calm(buffer, (buffer) => withFile(devNull, 'w', (file) => buffer.writeTo(file))),
   'MemoryBuffer#getReader': calm(buffer, (buffer) => buffer.getReader()),
   'MemoryBuffer#getWriter': calm(buffer, (buffer) => buffer.getWriter()),
   'MemoryBuffer#pin': calm(buffer, (buffer) => buffer.pin()),
@@ -542,6 +567,9 @@ export const dresses: Readonly<Record<string, Dress>> = {
   proxy: { over: (pool) => pool.proxy({ name: 'dress' }) },
   hook: { over: (pool) => pool.hook({ onMalloc() {}, onRealloc() {}, onFree() {} }), end: (pool) => void pool.unhook() },
   track: { over: (pool) => pool.track({ stackDepth: 2 }) },
+  log: { over: (pool) => pool.log(devNull) },
+  scopedStatistics: { over: (pool) => pool.scopedStatistics() },
+  debug: { over: (pool) => pool.debug({ onError: 'throw', quarantine: 0, nativeStackDepth: 0 }) },
 }
 
 /** Names that are not swept, and why. */
@@ -550,5 +578,6 @@ export const exempt: readonly (readonly [reason: string, names: readonly (string
   ['refuses every caller', ['new MemoryBuffer', 'new MemoryPool', 'new Pin']],
   ['jemalloc answers, or changes a setting of its own', ['jemallocPeakReset', 'jemallocSetDecayMs', 'jemallocStat', 'jemallocStatsPrint', 'jemallocStatsString']],
   ['the backend prints to the stderr of the process', ['MemoryPool#printStats']],
+  ['cannot be taken off again: the sweep with OFFHEAP_DEBUG_MEMORY_POOL has it', ['setupDebugHooks']],
   ['is the driver: one sweep is under way at a time', ['sweepOutOfMemory']],
 ]
