@@ -1,5 +1,5 @@
 import test from 'ava'
-import { BufferBuilder, defaultMemoryPool, MemoryBuffer } from 'offheap'
+import { BufferBuilder, defaultMemoryPool, MemoryBuffer, systemMemoryPool } from 'offheap'
 import { collectUntil, detachedBytes, eachPool, held, random, throwsCode, withPool } from './support.js'
 
 eachPool('#38 resize and reserve of a builder', (t, pool) => {
@@ -371,4 +371,40 @@ test('a random program of appends is what Buffer.concat makes of it', (t) => {
   using buffer = builder.finish()
   t.true(buffer.equals(model))
   builder.dispose()
+})
+
+test.serial('what debug hooks throw from the middle of a change leaves a builder that stands', (t) => {
+  const changes: [string, (builder: BufferBuilder) => unknown][] = [
+    ['append', (builder) => builder.append('x'.repeat(2000))],
+    ['reserve', (builder) => builder.reserve(1000)],
+    ['resize', (builder) => builder.resize(64)],
+    ['finish', (builder) => builder.finish()],
+    ['finishWithLength', (builder) => builder.finishWithLength(5)],
+    ['reset', (builder) => builder.reset()],
+    ['dispose', (builder) => builder.dispose()],
+  ]
+  for (const [name, change] of changes) {
+    // Any block that is freed pushes the damaged one out of the quarantine, which finds it.
+    const pool = systemMemoryPool().debug({ onError: 'throw', quarantine: 1000, nativeStackDepth: 0 })
+    const builder = new BufferBuilder({ pool, capacity: 640 })
+    builder.append('0123456789')
+    const victim = pool.allocateBuffer(500)
+    const { address } = victim
+    victim.dispose()
+    const foreign = MemoryBuffer.unsafeForeign(address, 500, undefined)
+    foreign.fill(1, 0, 8)
+    throwsCode(t, () => change(builder), 'ERR_OFFHEAP_CORRUPTION')
+    foreign.dispose()
+    if (name === 'dispose') t.true(builder.disposed)
+    else {
+      const kept = ['reserve', 'append', 'resize'].includes(name)
+      t.is(builder.length, kept ? 10 : 0, name)
+      builder.append('abc')
+      const buffer = builder.finish()
+      t.is(buffer.toString(), kept ? '0123456789abc' : 'abc', name)
+      buffer.dispose()
+      builder.dispose()
+    }
+    t.deepEqual(held(pool), { bytes: 0, allocations: 0 }, name)
+  }
 })

@@ -208,8 +208,11 @@ export class BufferBuilder {
   dispose(): void {
     if (!BufferBuilder.#isBuilder(this)) throw wrongReceiver('BufferBuilder')
     this.#block.dispose()
-    BufferBuilder.#empty(this)
-    this.#limit = -1
+    try {
+      BufferBuilder.#empty(this) // which may end with what debug hooks found
+    } finally {
+      this.#limit = -1
+    }
   }
 
   /** The same as {@link dispose}, for `using`. */

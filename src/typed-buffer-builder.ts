@@ -379,8 +379,11 @@ export class TypedBufferBuilder<Type extends ElementType = ElementType> {
   dispose(): void {
     if (!TypedBufferBuilder.#isBuilder(this)) throw wrongReceiver('TypedBufferBuilder')
     this.#block.dispose()
-    TypedBufferBuilder.#empty(this)
-    this.#limit = -1
+    try {
+      TypedBufferBuilder.#empty(this) // which may end with what debug hooks found
+    } finally {
+      this.#limit = -1
+    }
   }
 
   /** The same as {@link dispose}, for `using`. */
