@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import test from 'ava'
-import { type AllocationEvent, defaultMemoryPool, MemoryBuffer, type MemoryPool, systemMemoryPool } from 'offheap'
+import { type AllocationEvent, defaultMemoryPool, MemoryBuffer, type MemoryPool, systemMemoryPool, type Ticket } from 'offheap'
 import { collectUntil, eachBackend, held, root, runScript, throwsCode, turns } from './support.js'
 
 /** A pool whose events go to a list. */
@@ -252,15 +252,13 @@ test('an observer of a worker ends with it: its pool goes on elsewhere', async (
     const thread = worker(
       `let count = 0
        const observed = pool.hook({ onMalloc() { count += 1 }, onFree() { count += 1 } })
-       parentPort.postMessage(observed.share())
        for (let i = 0; i < 10; i += 1) observed.allocateBuffer(64).dispose()
-       parentPort.postMessage(count)
+       parentPort.postMessage([observed.share(), count])
        ${end}`,
       base.share(),
     )
     const exit = once(thread, 'exit')
-    const [ticket] = await once(thread, 'message')
-    const [count] = await once(thread, 'message')
+    const [[ticket, count]] = (await once(thread, 'message')) as [[Ticket, number]]
     t.is(count, 20)
     const { MemoryPool } = await import('offheap')
     const opened = MemoryPool.fromShared(ticket)
