@@ -10,18 +10,20 @@
 //! counter updates, not another virtual call. Adaptors that see or change every request (log, track,
 //! debug, failing, hook) are sources of their own, with the pool they wrap as their upstream.
 
+mod as_source;
+mod figures;
+mod freed;
 mod prefixed;
 
+use self::freed::{Freed, Seen};
 use super::account::{Account, UNLIMITED};
-use super::backend::{Backend, BackendStatistics};
+use super::backend::Backend;
 use super::inside::Inside;
 use super::memory_pool::{MemoryPool, Notice, Padding};
 use super::reserved::Reserved;
-use super::statistics::{LeakReport, Statistics};
 use super::zero::zero_size_block;
 use crate::alignment::{Alignment, padded};
 use crate::error::{Error, ErrorKind, Result};
-use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
@@ -620,207 +622,6 @@ impl Pool {
         self.chain()
             .for_each(|core| core.account.unpark(size as u64));
     }
-
-    /// Bytes in live allocations, as asked for.
-    pub fn bytes_allocated(&self) -> u64 {
-        self.core().account.snapshot().bytes
-    }
-
-    /// The most that [`bytes_allocated`](Self::bytes_allocated) has been (Arrow's `max_memory`).
-    pub fn peak_bytes(&self) -> u64 {
-        self.core().account.snapshot().peak
-    }
-
-    /// Bytes ever allocated; growth adds its difference.
-    pub fn total_bytes_allocated(&self) -> u64 {
-        self.core().account.snapshot().total
-    }
-
-    /// Allocations and growing reallocations.
-    pub fn num_allocations(&self) -> u64 {
-        self.core().account.snapshot().num_allocations
-    }
-
-    /// Allocations that were not freed.
-    pub fn live_allocations(&self) -> u64 {
-        self.core().account.snapshot().live
-    }
-
-    /// This pool's own limit in bytes.
-    pub fn limit_bytes(&self) -> Option<u64> {
-        self.core().account.limit()
-    }
-
-    /// Bytes that can still be had under every limit of the chain; `None` without one.
-    pub fn available(&self) -> Option<u64> {
-        self.chain()
-            .filter_map(|core| core.account.available())
-            .min()
-    }
-
-    /// All figures at once.
-    pub fn statistics(&self) -> Statistics {
-        let now = self.core().account.snapshot();
-        Statistics {
-            bytes_allocated: now.bytes,
-            peak_bytes: now.peak,
-            total_bytes_allocated: now.total,
-            num_allocations: now.num_allocations,
-            live_allocations: now.live,
-            parked_bytes: now.parked,
-            limit_bytes: self.limit_bytes(),
-            available: self.available(),
-            backend: self.backend_statistics(),
-        }
-    }
-
-    /// What the allocator underneath tells about itself. Cost: up to some milliseconds (jemalloc
-    /// merges its threads' figures).
-    pub fn backend_statistics(&self) -> BackendStatistics {
-        match &self.core().base {
-            Base::Backend(backend) => backend.statistics(),
-            Base::Custom(source) => source.backend_statistics(),
-        }
-    }
-
-    /// Starts [`peak_bytes`](Self::peak_bytes) anew from the bytes held now.
-    pub fn reset_peak(&self) {
-        self.core().account.reset_peak();
-    }
-
-    /// Gives the allocator's unused memory back to the system, for every pool over it. mimalloc
-    /// sweeps what the calling thread freed and what other threads handed back.
-    pub fn release_unused(&self) {
-        match &self.core().base {
-            Base::Backend(backend) => backend.release_unused(),
-            Base::Custom(source) => source.release_unused(),
-        }
-    }
-
-    /// Prints the allocator's own statistics to stderr.
-    pub fn print_stats(&self) {
-        match &self.core().base {
-            Base::Backend(backend) => backend.print_stats(),
-            Base::Custom(source) => source.print_stats(),
-        }
-    }
-
-    /// The name of the allocator underneath: `mimalloc`, `jemalloc`, `system`, or a custom one.
-    pub fn backend_name(&self) -> &str {
-        match &self.core().base {
-            Base::Backend(backend) => backend.name(),
-            Base::Custom(source) => source.backend_name(),
-        }
-    }
-
-    /// The pool's own name, which errors and reports give.
-    pub fn name(&self) -> &str {
-        &self.core().name
-    }
-
-    /// The name that pools over this one are called after.
-    #[cfg(feature = "hooks")]
-    pub(crate) fn given_name(&self) -> &str {
-        &self.core().given_name
-    }
-
-    /// The pool that this one counts into: a limit's or a proxy's parent, an adaptor's upstream.
-    pub fn parent(&self) -> Option<&Pool> {
-        match (&self.core().parent, &self.core().base) {
-            (Some(parent), _) => Some(parent),
-            (None, Base::Custom(source)) => source.upstream(),
-            (None, Base::Backend(_)) => None,
-        }
-    }
-
-    /// The sources that every request of this pool passes, the outermost first.
-    #[cfg(feature = "hooks")]
-    pub(crate) fn sources(&self) -> impl Iterator<Item = &dyn MemoryPool> {
-        std::iter::successors(self.source(), |source| source.upstream()?.source())
-    }
-
-    /// The source of type `T` that this pool, and none over it, is made of.
-    pub(crate) fn own_source<T: MemoryPool>(&self) -> Option<&T> {
-        match (&self.core().parent, &self.core().base) {
-            (None, Base::Custom(source)) => {
-                let source: &dyn Any = &**source;
-                source.downcast_ref()
-            }
-            _ => None,
-        }
-    }
-
-    #[cfg(feature = "hooks")]
-    fn source(&self) -> Option<&dyn MemoryPool> {
-        match &self.core().base {
-            Base::Custom(source) => Some(&**source),
-            Base::Backend(_) => None,
-        }
-    }
-
-    /// Whether two handles are of one pool.
-    pub fn ptr_eq(&self, other: &Self) -> bool {
-        self.core == other.core
-    }
-
-    /// A number that two handles share only if they are of one pool, while either lives.
-    pub fn key(&self) -> usize {
-        self.core.addr().get()
-    }
-
-    /// The name of a pool of the chain that was closed.
-    pub(crate) fn closed_name(&self) -> Option<&str> {
-        self.lineage()
-            .find(|pool| pool.is_closed())
-            .map(|pool| pool.name())
-    }
-
-    /// Whether [`close`](Self::close) was called.
-    pub fn is_closed(&self) -> bool {
-        self.core().closed.load(Ordering::Acquire)
-    }
-
-    /// Refuses later allocations, also of pools that count into this one, and says what is alive
-    /// (see [`leak_report`](Self::leak_report)).
-    /// Live buffers stay valid. Closing twice reports anew.
-    ///
-    /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a backend's own pool or the default
-    /// pool, which others rely on.
-    pub fn close(&self) -> Result<LeakReport> {
-        // Nor a pool that the default counts into. The default cannot change meanwhile.
-        let closes = !self.is_static()
-            && super::default::with_default(|default| {
-                let closes = !default.lineage().any(|pool| pool.ptr_eq(self));
-                if closes {
-                    self.core().closed.store(true, Ordering::Release);
-                }
-                closes
-            });
-        if !closes {
-            return Err(Error::invalid_argument(
-                "pool",
-                format_args!("'{}'", self.name()),
-                "neither a backend's own pool nor one that the default pool relies on",
-            ));
-        }
-        Ok(self.leak_report())
-    }
-
-    /// What is alive now, as [`close`](Self::close) says, without closing. Where requests of this
-    /// pool pass a tracker, the places are listed, those of everything that goes through the
-    /// tracker: a limit over a tracked pool lists its siblings' blocks, too. Track the limit to see
-    /// its own.
-    pub fn leak_report(&self) -> LeakReport {
-        let now = self.core().account.snapshot();
-        #[cfg_attr(not(feature = "hooks"), expect(unused_mut, reason = "no trackers"))]
-        let mut report = LeakReport::new(self.name().to_owned(), now.bytes, now.live);
-        #[cfg(feature = "hooks")]
-        if let Some(tracker) = self.tracker() {
-            tracker.fill(&mut report);
-        }
-        report
-    }
 }
 
 impl Drop for PoolCore {
@@ -865,45 +666,6 @@ impl Drop for Pool {
     }
 }
 
-/// Counts a free when it is over.
-struct Freed<'a> {
-    pool: &'a Pool,
-    freed: &'a mut Option<usize>,
-    /// Whether an allocation ends, or goes on with no bytes.
-    is_end: bool,
-}
-
-impl Drop for Freed<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        let Some(size) = *self.freed else { return };
-        self.pool.chain().for_each(|core| {
-            if self.is_end {
-                core.account.commit_free(size as u64);
-            } else {
-                core.account.commit_shrink(size as u64);
-            }
-        });
-    }
-}
-
-/// Tells what a source freed when its call is over, also by a panic.
-struct Seen<'a> {
-    freed: Option<usize>,
-    asked: usize,
-    size: usize,
-    told: &'a mut Option<usize>,
-}
-
-impl Drop for Seen<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        *self.told = self
-            .freed
-            .map(|n| if n == self.asked { self.size } else { n });
-    }
-}
-
 impl PartialEq for Pool {
     fn eq(&self, other: &Self) -> bool {
         self.ptr_eq(other)
@@ -920,85 +682,5 @@ impl fmt::Debug for Pool {
             .field("bytes_allocated", &self.bytes_allocated())
             .field("limit", &self.limit_bytes())
             .finish_non_exhaustive()
-    }
-}
-
-// SAFETY: `allocate`, `reallocate` and `free` keep the trait's promises, which are their own.
-unsafe impl MemoryPool for Pool {
-    fn allocate(&self, size: usize, alignment: Alignment) -> Result<NonNull<u8>> {
-        Self::allocate(self, size, alignment)
-    }
-
-    fn allocate_zeroed(&self, size: usize, alignment: Alignment) -> Result<NonNull<u8>> {
-        Self::allocate_zeroed(self, size, alignment)
-    }
-
-    fn padding(&self) -> Padding {
-        match self.core().padding {
-            Padding::None => Padding::None,
-            // What a backend rounds, its pool makes room for.
-            Padding::Rounded | Padding::Passed => Padding::Passed,
-        }
-    }
-
-    fn upstream(&self) -> Option<&Pool> {
-        Some(self)
-    }
-
-    fn notice(&self, ptr: NonNull<u8>, size: usize, notice: Notice) {
-        Self::notice(self, ptr, size, notice);
-    }
-
-    unsafe fn reallocate(
-        &self,
-        ptr: NonNull<u8>,
-        old_size: usize,
-        new_size: usize,
-        alignment: Alignment,
-    ) -> Result<NonNull<u8>> {
-        // SAFETY: the caller's promise.
-        unsafe { Self::reallocate(self, ptr, old_size, new_size, alignment) }
-    }
-
-    unsafe fn free(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
-        // SAFETY: the caller's promise.
-        unsafe { Self::free(self, ptr, size, alignment) };
-    }
-
-    unsafe fn free_checked(
-        &self,
-        ptr: NonNull<u8>,
-        size: usize,
-        alignment: Alignment,
-        freed: &mut Option<usize>,
-    ) {
-        // SAFETY: the caller's promise.
-        unsafe { self.free_counting(ptr, size, alignment, freed) };
-    }
-
-    unsafe fn park(&self, ptr: NonNull<u8>, size: usize) {
-        // SAFETY: the caller's promise.
-        unsafe { Self::park(self, ptr, size) };
-    }
-
-    unsafe fn free_parked(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
-        // SAFETY: the caller's promise.
-        unsafe { Self::free_parked(self, ptr, size, alignment) };
-    }
-
-    fn backend_name(&self) -> &str {
-        Self::backend_name(self)
-    }
-
-    fn release_unused(&self) {
-        Self::release_unused(self);
-    }
-
-    fn print_stats(&self) {
-        Self::print_stats(self);
-    }
-
-    fn backend_statistics(&self) -> BackendStatistics {
-        Self::backend_statistics(self)
     }
 }
