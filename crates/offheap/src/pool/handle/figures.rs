@@ -174,7 +174,7 @@ impl Pool {
     /// Live buffers stay valid. Closing twice reports anew.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a backend's own pool or the default
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a backend's own pool or the default
     /// pool, which others rely on.
     pub fn close(&self) -> Result<LeakReport> {
         // Nor a pool that the default counts into. The default cannot change meanwhile.
