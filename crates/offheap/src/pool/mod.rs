@@ -13,6 +13,8 @@ mod mimalloc;
 mod reserved;
 mod statistics;
 mod system;
+#[allow(dead_code, reason = "told by the accounts and regions")]
+mod trim;
 mod zero;
 
 pub(crate) use account::UNLIMITED;
