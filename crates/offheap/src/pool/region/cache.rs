@@ -9,6 +9,9 @@ use super::records::{Records, Slot, address_of, slot_of};
 /// How long a freed region stays.
 pub(super) const LIFE: Millis = 1000;
 
+/// The cache and the live regions may hold this part more than the live ones did at their peak.
+const SLACK: usize = 4;
+
 /// Sizes below this many units have a list of their own; above, there are eight to each doubling.
 const LINEAR: usize = 16;
 const BINS: usize = LINEAR + 8 * 23;
@@ -195,19 +198,40 @@ impl Cache {
         }
     }
 
+    /// Links a region in. Where the system's mappings can be joined and cut, its last unit says where
+    /// it starts, for the one behind it.
     fn put(&mut self, slot: Slot, record: &Record, freed_at: Millis, older: Slot) {
         record.set_freed_at(freed_at);
         record.set_state(record.state().without(State::LIVE).with(State::CACHED));
         self.bytes += record.committed();
         self.link_bin(slot, record);
         self.link_age(slot, record, older);
+        if let Some(foot) = self.foot(slot, record, true) {
+            set(&foot.next, slot);
+            foot.set_state(State(State::FOOT));
+        }
     }
 
-    fn take_out(&mut self, record: &Record) {
+    fn take_out(&mut self, slot: Slot, record: &Record) {
         self.unlink_bin(record);
         self.unlink_age(record);
         self.bytes -= record.committed();
         record.set_state(record.state().without(State::CACHED).with(State::LIVE));
+        if let Some(foot) = self.foot(slot, record, false) {
+            foot.set_state(State::NONE);
+        }
+    }
+
+    /// The record of a region's last unit, unless that is its first, too.
+    fn foot(&self, slot: Slot, record: &Record, makes: bool) -> Option<&'static Record> {
+        let last = slot_of(address_of(slot) + record.reserved() - UNIT);
+        if !os::SPLITS || last == slot {
+            None
+        } else if makes {
+            self.records.ensure(last)
+        } else {
+            self.records.get(last)
+        }
     }
 
     /// A live region is free. What the bound has no room for any more comes back, the oldest first.
@@ -215,9 +239,77 @@ impl Cache {
         self.roll(now);
         let record = self.record(slot);
         self.live -= record.committed();
-        self.put(slot, record, now, self.newest);
+        self.join(slot, record, now);
         let bound = self.peak.max(self.previous_peak);
+        let bound = bound + bound / SLACK;
         self.evict(|cache, oldest| cache.live + cache.bytes > bound || expired(oldest, now))
+    }
+
+    /// Links a freed region in, as one with the cached ones on both sides of it. The larger part's
+    /// age is the whole's: a small block that comes and goes keeps no large one from decaying.
+    fn join(&mut self, mut slot: Slot, mut record: &'static Record, now: Millis) {
+        let (mut freed_at, mut older) = (now, self.newest);
+        let mut largest = record.committed();
+        for behind in [true, false] {
+            let Some(neighbour) = self.neighbour(slot, record, behind) else {
+                continue;
+            };
+            let other = self.record(neighbour);
+            if !is_joinable(record) || !is_joinable(other) {
+                continue;
+            }
+            let (first, second) = if behind {
+                (record, other)
+            } else {
+                (other, record)
+            };
+            // Untouched room in the middle would count as touched.
+            let gap = first.reserved() - first.committed();
+            if gap > UNIT.max(first.reserved() / 8) {
+                continue;
+            }
+            let their_older = get(&other.older);
+            if older == neighbour {
+                older = their_older;
+            }
+            if other.committed() > largest {
+                largest = other.committed();
+                (freed_at, older) = (other.freed_at(), their_older);
+            }
+            self.take_out(neighbour, other);
+            let own = first.state().has(State::OWN) && second.state().has(State::OWN);
+            super::regions::OWN.give_back(usize::from(own));
+            let state = State(first.state().0 | second.state().0);
+            let committed = first.reserved() + second.committed();
+            first.set(committed, first.reserved() + second.reserved(), state);
+            second.set(0, 0, State::NONE);
+            if !behind {
+                (slot, record) = (neighbour, other);
+            }
+        }
+        self.put(slot, record, freed_at, older);
+    }
+
+    /// The cached region right behind or right before another.
+    fn neighbour(&self, slot: Slot, record: &Record, behind: bool) -> Option<Slot> {
+        if !os::SPLITS {
+            return None;
+        }
+        let address = address_of(slot);
+        let found = slot_of(if behind {
+            address + record.reserved()
+        } else {
+            address - UNIT
+        });
+        let other = self.records.get(found)?;
+        let state = other.state();
+        if state.has(State::CACHED) {
+            (behind || other.reserved() == UNIT).then_some(found)
+        } else if state.has(State::FOOT) && !behind {
+            Some(get(&other.next))
+        } else {
+            None
+        }
     }
 
     fn evict(&mut self, evicts: impl Fn(&Self, &Record) -> bool) -> Evicted {
@@ -228,7 +320,7 @@ impl Cache {
             if !evicts(self, record) {
                 break;
             }
-            self.take_out(record);
+            self.take_out(slot, record);
             set(&record.next, evicted.0);
             evicted.0 = slot;
         }
@@ -284,7 +376,7 @@ impl Cache {
     /// Takes an entry out, of which what lies beyond `reserved` bytes stays in.
     fn cut(&mut self, slot: Slot, record: &Record, reserved: usize) {
         let older = get(&record.older);
-        self.take_out(record);
+        self.take_out(slot, record);
         let (committed, all) = (record.committed(), record.reserved());
         if !os::SPLITS || committed <= reserved {
             // The rest is room to grow.
@@ -333,6 +425,10 @@ impl Cache {
         }
         Some(absorbed)
     }
+}
+
+fn is_joinable(record: &Record) -> bool {
+    !record.state().has(State::GUARDED)
 }
 
 fn expired(record: &Record, now: Millis) -> bool {

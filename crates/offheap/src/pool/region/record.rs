@@ -32,6 +32,8 @@ impl State {
     pub(super) const CACHED: u32 = 2;
     /// Its tail cannot be touched before it is committed.
     pub(super) const GUARDED: u32 = 4;
+    /// The last unit of a cached region: `next` is its first.
+    pub(super) const FOOT: u32 = 16;
     /// It is a mapping of its own, or more than one: moved, so that it merges with no neighbour.
     pub(super) const OWN: u32 = 8;
 
