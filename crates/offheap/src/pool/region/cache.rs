@@ -28,6 +28,8 @@ pub(super) struct Cache {
     filled: [u64; BINS.div_ceil(64)],
     oldest: Slot,
     newest: Slot,
+    /// Addresses that the system would not take back, without memory: a list by `next`.
+    kept: Slot,
     /// Committed bytes of the entries.
     bytes: usize,
     /// Committed bytes of the live regions.
@@ -72,6 +74,7 @@ impl Cache {
             filled: [0; BINS.div_ceil(64)],
             oldest: 0,
             newest: 0,
+            kept: 0,
             bytes: 0,
             live: 0,
             peak: 0,
@@ -341,6 +344,17 @@ impl Cache {
         self.evict(|_, _| true)
     }
 
+    /// Notes addresses that the system would not take back.
+    pub(super) fn keep(&mut self, slot: Slot) {
+        set(&self.record(slot).next, self.kept);
+        self.kept = slot;
+    }
+
+    /// Takes out what is [kept](Self::keep), to try again.
+    pub(super) fn take_kept(&mut self) -> Evicted {
+        Evicted(std::mem::take(&mut self.kept))
+    }
+
     /// A region with at least `reserved` bytes, whole units, at a multiple of `alignment`: the best
     /// fit by committed bytes, cut when it has more. It counts as live.
     pub(super) fn take(&mut self, reserved: usize, alignment: usize, now: Millis) -> Option<Slot> {
@@ -441,4 +455,223 @@ fn get(link: &std::sync::atomic::AtomicU32) -> Slot {
 
 fn set(link: &std::sync::atomic::AtomicU32, slot: Slot) {
     link.store(slot, std::sync::atomic::Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    /// A cache over addresses that nobody uses: it only keeps books.
+    struct Books {
+        cache: Cache,
+        records: &'static Records,
+    }
+
+    impl Books {
+        fn new() -> Self {
+            let records: &Records = Box::leak(Box::new(Records::new()));
+            Self {
+                cache: Cache::new(records),
+                records,
+            }
+        }
+
+        fn live(&mut self, slot: Slot, committed: usize, now: Millis) {
+            let record = self.records.ensure(slot).unwrap();
+            record.set(
+                committed,
+                units(committed) * UNIT,
+                State::NONE.with(State::LIVE),
+            );
+            self.cache.add_live(committed, now);
+        }
+
+        fn evicted(&self, Evicted(mut slot): Evicted) -> Vec<Slot> {
+            let mut all = Vec::new();
+            while slot != 0 {
+                all.push(slot);
+                slot = get(&self.records.get(slot).unwrap().next);
+            }
+            all.sort_unstable();
+            all
+        }
+
+        fn free(&mut self, slot: Slot, now: Millis) -> Vec<Slot> {
+            let evicted = self.cache.insert(slot, now);
+            self.evicted(evicted)
+        }
+
+        fn expire(&mut self, now: Millis) -> Vec<Slot> {
+            let evicted = self.cache.expire(now);
+            self.evicted(evicted)
+        }
+
+        fn take(&mut self, size: usize, now: Millis) -> Option<(Slot, usize)> {
+            let slot = self.cache.take(units(size) * UNIT, UNIT, now)?;
+            Some((slot, self.records.get(slot).unwrap().committed()))
+        }
+    }
+
+    #[test]
+    fn lists_are_in_the_order_of_sizes() {
+        let mut last = 0;
+        for units in 0..5000 {
+            let bin = bin_of(units);
+            assert!(bin == last || bin == last + 1, "{units}");
+            last = bin;
+        }
+        assert!(bin_of(1 << 26) < BINS && bin_of(usize::MAX / UNIT) < BINS);
+    }
+
+    #[test]
+    fn what_was_freed_is_gone_a_second_later() {
+        let mut books = Books::new();
+        for slot in [10, 20, 30] {
+            books.live(slot, 4 * MIB, 5000);
+        }
+        for (slot, freed_at) in [(10, 5000), (20, 5400), (30, 5999)] {
+            assert_eq!(books.free(slot, freed_at), []);
+        }
+        assert_eq!(books.cache.bytes(), 12 * MIB);
+        assert_eq!(books.expire(5999), []);
+        assert_eq!(books.expire(6000), [10]);
+        assert_eq!(books.expire(6500), [20]);
+        assert_eq!(books.expire(9000), [30]);
+        assert_eq!((books.cache.bytes(), books.cache.live()), (0, 0));
+        assert!(books.cache.is_empty());
+    }
+
+    #[test]
+    fn the_peak_of_the_last_second_bounds_it() {
+        let mut books = Books::new();
+        // 100 MiB at once, of which 80 stay.
+        for slot in 1..=25 {
+            books.live(10 * slot, 4 * MIB, 0);
+        }
+        for slot in 21..=25 {
+            assert_eq!(books.free(10 * slot, 10), []);
+        }
+        // Others come, that fit none of those, and go: a quarter over the peak and no more.
+        books.live(1000, 24 * MIB, 20);
+        assert_eq!(books.free(1000, 30), []);
+        assert_eq!(books.cache.bytes(), 44 * MIB);
+        books.live(2000, 8 * MIB, 40);
+        assert_eq!(books.free(2000, 50), [210], "the oldest goes first");
+        assert_eq!(books.cache.live() + books.cache.bytes(), 128 * MIB);
+        // Two seconds later the peak is what is live.
+        assert_eq!(books.free(10, 2050).len(), 6);
+        assert_eq!(books.cache.live(), 76 * MIB);
+        assert_eq!(books.cache.bytes(), 4 * MIB);
+    }
+
+    #[test]
+    fn a_gigabyte_in_use_may_wait_whole() {
+        let mut books = Books::new();
+        books.live(100, 1024 * MIB, 0);
+        assert_eq!(books.free(100, 1), []);
+        assert_eq!(books.take(1024 * MIB, 2), Some((100, 1024 * MIB)));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_best_fit_serves_and_is_cut() {
+        let mut books = Books::new();
+        for (slot, size) in [(100, 64 * MIB), (200, 6 * MIB), (300, 10 * MIB)] {
+            books.live(slot, size, 0);
+            assert_eq!(books.free(slot, 0), []);
+        }
+        assert_eq!(books.take(7 * MIB, 1), Some((300, 8 * MIB)));
+        // What was cut off is two units further, one unit long, and as old as before.
+        assert_eq!(books.cache.bytes(), 72 * MIB);
+        assert_eq!(books.take(2 * MIB, 1), Some((304, 2 * MIB)));
+        assert_eq!(books.take(5 * MIB, 1), Some((200, 6 * MIB)));
+        assert_eq!(books.take(65 * MIB, 1), None);
+        assert_eq!(books.take(20 * MIB, 1), Some((100, 20 * MIB)));
+        assert_eq!(books.expire(1000), [110]);
+        assert!(books.cache.is_empty());
+    }
+
+    #[test]
+    fn an_alignment_beyond_a_unit_is_honoured() {
+        let mut books = Books::new();
+        for slot in [33, 64, 35] {
+            books.live(slot, 2 * MIB, 0);
+        }
+        for slot in [33, 64, 35] {
+            assert_eq!(books.free(slot, 0), []);
+        }
+        assert_eq!(books.cache.take(UNIT, 32 * UNIT, 1), Some(64));
+        assert_eq!(books.cache.take(UNIT, 32 * UNIT, 1), None);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn neighbours_are_joined_from_both_sides() {
+        for order in [[10, 12, 15], [15, 12, 10], [10, 15, 12], [12, 10, 15]] {
+            let mut books = Books::new();
+            books.live(10, 4 * MIB, 0);
+            books.live(12, 6 * MIB, 0);
+            books.live(15, 3 * MIB, 0);
+            for slot in order {
+                assert_eq!(books.free(slot, 0), []);
+            }
+            assert_eq!(books.cache.bytes(), 13 * MIB);
+            assert_eq!(books.take(13 * MIB, 0), Some((10, 13 * MIB)), "{order:?}");
+            assert!(books.cache.is_empty());
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_larger_part_decides_the_age() {
+        let mut books = Books::new();
+        books.live(100, 64 * MIB, 0);
+        books.live(132, 4 * MIB, 0);
+        books.live(200, 2 * MIB, 0);
+        assert_eq!(books.free(100, 0), []);
+        assert_eq!(books.free(200, 100), []);
+        // A small one that comes and goes behind it keeps the large one no longer.
+        assert_eq!(books.free(132, 900), []);
+        assert_eq!(books.expire(1000), [100]);
+        assert_eq!(books.cache.bytes(), 2 * MIB);
+        books.live(201, 8 * MIB, 1000);
+        assert_eq!(books.free(201, 1010), []);
+        assert_eq!(books.expire(1500), []);
+        assert_eq!(books.expire(2010), [200]);
+    }
+
+    #[test]
+    fn untouched_room_in_the_middle_is_not_joined() {
+        let mut books = Books::new();
+        books.live(10, 4 * MIB, 0);
+        books.records.get(10).unwrap().set_reserved(40 * MIB);
+        books.live(30, 4 * MIB, 0);
+        assert_eq!(books.free(10, 0), []);
+        assert_eq!(books.free(30, 0), []);
+        assert_eq!(books.cache.bytes(), 8 * MIB);
+        assert_eq!(books.take(8 * MIB, 0), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_lies_behind_a_growing_block_is_absorbed() {
+        let mut books = Books::new();
+        books.live(10, 2 * MIB, 0);
+        for (slot, size) in [(11, 4 * MIB), (14, 64 * MIB), (13, 2 * MIB)] {
+            books.live(slot, size, 0);
+        }
+        assert_eq!(books.free(11, 0), []);
+        assert_eq!(books.free(14, 0), []);
+        // What is live lies between.
+        assert_eq!(books.cache.absorb(address_of(11), 8 * MIB), None);
+        assert_eq!(books.free(13, 0), []);
+        let absorbed = books.cache.absorb(address_of(11), 8 * MIB).unwrap();
+        assert_eq!(absorbed.reserved, 8 * MIB);
+        assert_eq!(books.cache.bytes(), 62 * MIB);
+        assert_eq!(books.records.get(11).unwrap().state(), State::NONE);
+        assert_eq!(books.cache.absorb(address_of(15), 63 * MIB), None);
+        assert_eq!(books.take(62 * MIB, 0), Some((15, 62 * MIB)));
+    }
 }

@@ -13,8 +13,8 @@
 //!
 //! A freed region waits in a [cache](cache::Cache), its pages resident, for at most a second: what
 //! would be too large for a request is cut, and what lies behind a growing block is joined to it.
-//! The cache and the live regions together never hold more than the live ones did at the peak of the
-//! last second.
+//! The cache and the live regions together hold at most a quarter more than the live ones did at the
+//! peak of the last second.
 //!
 //! What is known of a region lies in a [table by address](records::Records) in mapped memory: no
 //! allocator is asked for anything here, so a pool may be the program's global allocator.
@@ -31,10 +31,13 @@ mod linux;
 mod macos;
 mod os;
 mod own_mappings;
+mod place;
 mod record;
 mod records;
 mod regions;
 mod statistics;
+#[cfg(test)]
+mod tests;
 #[cfg(windows)]
 mod windows;
 

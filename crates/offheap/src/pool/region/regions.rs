@@ -5,6 +5,7 @@ use super::clock::{self, Millis};
 use super::extent::{UNIT, committed_for, reservation_for, round_up};
 use super::os::{self, Relocation};
 use super::own_mappings::OwnMappings;
+use super::place::Place;
 use super::record::{Record, State};
 use super::records::{Records, Slot, address_of, slot_of};
 use super::statistics::RegionStatistics;
@@ -15,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-static RECORDS: Records = Records::new();
+pub(super) static RECORDS: Records = Records::new();
 static CACHE: Mutex<Cache> = Mutex::new(Cache::new(&RECORDS));
 /// The regions that are mappings of their own.
 pub(super) static OWN: OwnMappings = OwnMappings::new();
@@ -51,22 +52,34 @@ fn unmap_all(evicted: Evicted) {
 /// Gives a region of nobody's back to the system.
 fn unmap(slot: Slot, record: &Record) {
     let (reserved, committed, state) = (record.reserved(), record.committed(), record.state());
-    let Some(start) = pointer(address_of(slot)) else {
-        return;
-    };
     // Before its end: as soon as the addresses are the system's, they may be a new region's.
     record.set(0, 0, State::NONE);
-    // SAFETY: a region is whole pages of `reserve`'s, and this one is nobody's any more.
-    if unsafe { os::unmap(start, reserved) } {
-        if state.has(State::OWN) {
-            OWN.give_back(1);
-        }
+    if let Some(start) = pointer(address_of(slot)) {
+        // SAFETY: a region is whole units of `reserve`'s, and this one is nobody's any more.
+        unsafe { give_back(start, reserved, committed) };
+    }
+    OWN.give_back(usize::from(state.has(State::OWN)));
+}
+
+/// Gives addresses back to the system, of which the first `committed` bytes may have memory.
+///
+/// # Safety
+/// - the range is [`os::reserve`]'s, its start and its size whole units, and nobody uses it; the
+///   first `committed` bytes are accessible.
+pub(super) unsafe fn give_back(start: NonNull<u8>, size: usize, committed: usize) {
+    // SAFETY: the caller's promise.
+    if size == 0 || unsafe { os::unmap(start, size) } {
         return;
     }
-    // The hole would be one mapping more than the system allows. The addresses stay, to be given
-    // back when there are fewer mappings, without their memory.
-    // SAFETY: as above; the committed part is accessible.
+    // The hole would be one mapping more than the system allows. The addresses stay until there are
+    // fewer, without their memory.
+    // SAFETY: as above.
     unsafe { os::discard(start, committed) };
+    let slot = slot_of(start.addr().get());
+    if let Some(record) = RECORDS.ensure(slot) {
+        record.set(0, size, State::NONE);
+        cache().keep(slot);
+    }
 }
 
 /// A block of `size` bytes, zero when `zeroed`; null when the system refuses.
@@ -99,6 +112,10 @@ fn reuse(slot: Slot, size: usize, committed: usize, zeroed: bool) -> Option<NonN
         free_slot(slot);
         return None;
     }
+    if had > committed && size < UNIT && had - committed > size / 2 {
+        // A small block is not to hold twice its size for as long as it lives.
+        shrink(start, record, committed);
+    }
     if zeroed {
         let dirty = round_up(size, os::page_size())?.min(had);
         // SAFETY: the committed part is accessible, and its contents are nobody's.
@@ -112,64 +129,32 @@ fn reuse(slot: Slot, size: usize, committed: usize, zeroed: bool) -> Option<NonN
 
 /// A new region.
 fn fresh(committed: usize, reserved: usize, alignment: usize, now: Millis) -> Option<NonNull<u8>> {
-    let start = map(committed, reserved, alignment)?;
-    cache().add_live(committed, now);
-    Some(start)
-}
-
-/// Maps a region, and notes it as live without counting it.
-fn map(committed: usize, reserved: usize, alignment: usize) -> Option<NonNull<u8>> {
-    // Where every accessible byte is charged, the tail is not. That is one mapping more.
-    let guarded = os::is_strict() && committed < reserved && OWN.take();
-    let place = || os::reserve(reserved, alignment, !guarded);
-    let start = place().or_else(|| {
-        // Addresses, mappings or memory ran out: some wait in the cache.
-        release_unused();
-        place()
-    });
-    let Some(start) = start else {
-        if guarded {
-            OWN.give_back(1);
-        }
+    let place = Place::new(reserved, alignment, committed < reserved)
+        .or_else(|| Place::new(reserved, alignment, false))?;
+    if !place.commit(committed) {
+        place.give_back();
         return None;
-    };
-    let slot = slot_of(start.addr().get());
-    let record = RECORDS.ensure(slot);
-    // SAFETY: the range was reserved just now.
-    let ready = record.filter(|_| !guarded || unsafe { os::commit(start, committed) });
-    let Some(record) = ready else {
-        // SAFETY: as above, and nobody knows it.
-        unsafe { os::unmap(start, reserved) };
-        if guarded {
-            OWN.give_back(1);
-        }
-        return None;
-    };
-    let mut state = State(State::LIVE);
-    if guarded {
-        state = state.with(State::GUARDED | State::OWN);
     }
+    let mut state = place.state();
     // SAFETY: the range is accessible: all of it, or what was committed.
     unsafe {
-        if guarded {
-            os::advise_huge(start, committed);
+        if place.guarded {
+            os::advise_huge(place.start, committed);
         } else if committed == reserved {
-            os::advise_huge(start, reserved);
+            os::advise_huge(place.start, reserved);
         } else if committed > UNIT && OWN.take() {
             // Two kinds of pages are two mappings.
             state = state.with(State::OWN);
             let whole = committed & !(UNIT - 1);
-            os::advise_huge(start, whole);
-            if let Some(rest) = pointer(start.addr().get() + whole) {
-                os::advise_small(rest, reserved - whole);
-            }
+            os::advise_huge(place.start, whole);
+            os::advise_small(place.start.add(whole), reserved - whole);
         } else {
-            os::advise_small(start, reserved);
+            os::advise_small(place.start, reserved);
         }
     }
-    record.set(committed, reserved, state);
-    start.as_ptr().expose_provenance();
-    Some(start)
+    place.record.set(committed, reserved, state);
+    cache().add_live(committed, now);
+    Some(place.start)
 }
 
 /// Makes a live region's first `committed` bytes usable, which fit in what is reserved, and counts
@@ -253,66 +238,101 @@ unsafe fn relocate(
     new_size: usize,
     alignment: Alignment,
 ) -> Option<NonNull<u8>> {
-    let exact = round_up(new_size, UNIT)?;
-    let reserved = reservation_for(new_size).unwrap_or(exact);
+    let committed = round_up(new_size, UNIT)?;
     let alignment = alignment.get().max(UNIT);
-    let place = |committed| {
-        map(committed, reserved, alignment).or_else(|| map(committed, exact, alignment))
+    let place = || {
+        reservation_for(new_size)
+            .and_then(|reserved| Place::new(reserved, alignment, true))
+            .or_else(|| Place::new(committed, alignment, false))
     };
-    let target = place(exact)?;
-    let (_, new_record) = record_of(target);
-    let guarded = new_record.state().has(State::GUARDED) || record.state().has(State::GUARDED);
-    if !guarded && OWN.take() {
-        let (had, all, state) = (record.committed(), record.reserved(), record.state());
-        // Advice on a part would make two mappings of it, and only one can move.
-        // SAFETY: the range is the live region's.
-        unsafe { os::advise_huge(start, all) };
-        // Before the move: the addresses may be a new region's right after it.
-        record.set(0, 0, State::NONE);
-        // SAFETY: both are regions without guards, apart, and nobody uses them.
-        match unsafe { os::relocate(start, all, target, new_record.reserved()) } {
-            Relocation::Done => {
-                // SAFETY: the region's own addresses.
-                unsafe { os::advise_huge(target, new_record.reserved()) };
-                new_record.set_state(new_record.state().with(State::OWN));
-                OWN.give_back(usize::from(state.has(State::OWN)));
-                let mut cache = cache();
-                cache.remove_live(had);
-                cache.add_live(exact, clock::now());
-                return Some(target);
-            }
-            Relocation::Refused => record.set(had, all, state),
-            Relocation::PlaceLost => {
-                record.set(had, all, state);
-                new_record.set(0, 0, State::NONE);
-                OWN.give_back(1);
-                let target = place(exact)?;
-                // SAFETY: the caller's promise.
-                return Some(unsafe { copy(start, old_size, target, exact) });
-            }
-        }
-        OWN.give_back(1);
+    let mut target = place()?;
+    // SAFETY: the caller's promise; the place is new.
+    match unsafe { move_pages(start, record, &target, committed) } {
+        Relocation::Done => return Some(target.start),
+        Relocation::Refused => {}
+        Relocation::PlaceLost => target = place()?,
     }
-    // SAFETY: the caller's promise.
-    Some(unsafe { copy(start, old_size, target, exact) })
+    if !target.commit(committed) {
+        target.give_back();
+        return None;
+    }
+    // SAFETY: what is accessible of the place.
+    unsafe { target.advise_huge(committed) };
+    target
+        .record
+        .set(committed, target.reserved, target.state());
+    cache().add_live(committed, clock::now());
+    // SAFETY: the old block has `old_size` bytes, the new one more, and they are apart.
+    unsafe { target.start.copy_from_nonoverlapping(start, old_size) };
+    free_slot(slot_of(start.addr().get()));
+    Some(target.start)
 }
 
-/// Copies a block into a new region and frees its old one.
+/// Moves a live region's pages to a new place, where `committed` bytes are to be usable, and notes
+/// that. Unless that is done, the region is as it was.
 ///
 /// # Safety
-/// - `start` is a live region's, of a block of `size` bytes, and nobody uses it; `target` is a
-///   larger one's, not yet counted.
-unsafe fn copy(
+/// - `start` is a live region's, and nobody uses it.
+unsafe fn move_pages(
     start: NonNull<u8>,
-    size: usize,
-    target: NonNull<u8>,
+    record: &Record,
+    target: &Place,
     committed: usize,
-) -> NonNull<u8> {
-    cache().add_live(committed, clock::now());
-    // SAFETY: the old block has `size` bytes, the new one more, and they are apart.
-    unsafe { target.copy_from_nonoverlapping(start, size) };
-    free_slot(slot_of(start.addr().get()));
-    target
+) -> Relocation {
+    let (had, all, state) = (record.committed(), record.reserved(), record.state());
+    if state.has(State::GUARDED) != target.guarded || !(target.guarded || OWN.take()) {
+        return Relocation::Refused;
+    }
+    // Behind a guard only what is committed moves.
+    let (from, to) = if target.guarded {
+        (had, committed)
+    } else {
+        (all, target.reserved)
+    };
+    // Advice on a part would make two mappings of it, and only one can move.
+    // SAFETY: the range is the live region's.
+    unsafe { os::advise_huge(start, from) };
+    // Before the move: the addresses may be a new region's right after it.
+    record.set(0, 0, State::NONE);
+    // SAFETY: both are accessible, or committed and reserved; they are apart, and nobody uses them.
+    let moved = unsafe { os::relocate(start, from, target.start, to) };
+    if moved != Relocation::Done {
+        record.set(had, all, state);
+        if !target.guarded {
+            OWN.give_back(1);
+        }
+        if moved == Relocation::PlaceLost {
+            target.lost(to);
+        }
+        return moved;
+    }
+    // SAFETY: the range is the new place's.
+    unsafe { os::advise_huge(target.start, to) };
+    let new_state = target.state().with(State::OWN);
+    target.record.set(committed, target.reserved, new_state);
+    OWN.give_back(usize::from(state.has(State::OWN)));
+    if from < all {
+        // SAFETY: the old region's tail, which is nobody's any more and has no memory.
+        unsafe { give_back_tail(start, from, all) };
+    }
+    let mut cache = cache();
+    cache.remove_live(had);
+    cache.add_live(committed, clock::now());
+    Relocation::Done
+}
+
+/// Gives the addresses between `from` and `all` back, from a page to a unit.
+///
+/// # Safety
+/// - they are a region's, not accessible, and nobody uses them.
+unsafe fn give_back_tail(start: NonNull<u8>, from: usize, all: usize) {
+    let whole = round_up(from, UNIT).map_or(all, |whole| whole.min(all));
+    // SAFETY: both lie in the region. What is less than a unit, the system may keep: it is
+    // addresses alone.
+    unsafe {
+        os::unmap(start.add(from), whole - from);
+        give_back(start.add(whole), all - whole, 0);
+    }
 }
 
 /// Gives the pages behind a block's new end back.
@@ -366,8 +386,11 @@ fn free_slot(slot: Slot) {
 
 /// Gives all freed regions back to the system.
 pub(crate) fn release_unused() {
-    let all = cache().empty();
+    let mut cache = cache();
+    let (all, kept) = (cache.empty(), cache.take_kept());
+    drop(cache);
     unmap_all(all);
+    unmap_all(kept);
 }
 
 /// Gives back what was freed a second before `now` or earlier. Whether something still waits.
@@ -375,12 +398,13 @@ pub(crate) fn decay(now: Instant) -> bool {
     decay_at(clock::at(now))
 }
 
-fn decay_at(now: Millis) -> bool {
+pub(super) fn decay_at(now: Millis) -> bool {
     let mut cache = cache();
     let expired = cache.expire(now);
-    let waits = !cache.is_empty();
+    let (waits, kept) = (!cache.is_empty(), cache.take_kept());
     drop(cache);
     unmap_all(expired);
+    unmap_all(kept);
     waits
 }
 
@@ -407,56 +431,14 @@ pub(crate) fn print_stats() {
     ));
 }
 
+/// Whether the region that starts there waits in the cache, alone or as a part of another.
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIB: usize = 1 << 20;
-    const ALIGNMENT: Alignment = Alignment::DEFAULT;
-
-    /// Counts and the cache are the process's: these tests take turns.
-    static TURN: Mutex<()> = Mutex::new(());
-
-    fn turn() -> MutexGuard<'static, ()> {
-        TURN.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn fill(block: *mut u8, range: std::ops::Range<usize>) {
-        for at in range.step_by(4096) {
-            // SAFETY: the tests fill what they have.
-            unsafe { block.add(at).write((at / 4096 % 251) as u8) };
-        }
-    }
-
-    fn check(block: *mut u8, range: std::ops::Range<usize>) {
-        for at in range.step_by(4096) {
-            // SAFETY: as in `fill`.
-            assert_eq!(unsafe { block.add(at).read() }, (at / 4096 % 251) as u8);
-        }
-    }
-
-    #[test]
-    fn blocks_grow_and_shrink_with_their_contents() {
-        let _turn = turn();
-        let mut block = allocate(MIB, ALIGNMENT, true);
-        assert!(block.addr().is_multiple_of(UNIT));
-        let mut size = MIB;
-        fill(block, 0..size);
-        for new in [2, 3, 5, 16, 17, 40, 39, 12, 200, 1].map(|n| n * MIB) {
-            // SAFETY: the block is the one of the line before, with its size.
-            block = unsafe { reallocate(block, size, new, ALIGNMENT) };
-            check(block, 0..size.min(new));
-            fill(block, 0..new);
-            size = new;
-        }
-        // SAFETY: as above.
-        unsafe { free(block, size, ALIGNMENT) };
-        let zero = allocate(150 * MIB, ALIGNMENT, true);
-        for at in (0..150 * MIB).step_by(4096) {
-            // SAFETY: the block's own bytes.
-            assert_eq!(unsafe { zero.add(at).read() }, 0);
-        }
-        // SAFETY: the block just allocated.
-        unsafe { free(zero, 150 * MIB, ALIGNMENT) };
-    }
+pub(super) fn is_cached(start: *mut u8) -> bool {
+    let _cache = cache();
+    let address = start.addr();
+    (0..=slot_of(address)).rev().take(4096).any(|slot| {
+        RECORDS.get(slot).is_some_and(|record| {
+            record.state().has(State::CACHED) && address - address_of(slot) < record.reserved()
+        })
+    })
 }
