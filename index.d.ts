@@ -327,8 +327,8 @@ export declare function originsWanted(wanted: boolean): void
 
 /**
  * Sets eight words for each backend, in the order of `supportedBackends`: bytes allocated, usable,
- * resident, retained, parked, live allocations; -1 stands for unknown. Brings V8's figure of
- * external memory up to date first.
+ * resident, retained, parked, live allocations, and what waits in the cache of large blocks, the
+ * same for each; -1 stands for unknown. Brings V8's figure of external memory up to date first.
  */
 export declare function overview(): void
 
@@ -338,8 +338,8 @@ export declare function parkedBytes(): number
 /** The live blocks of the nearest tracker; null without one. */
 export declare function poolAllocations(pool: number): Array<NativeAllocation> | null
 
-/** A backend's own pool. */
-export declare function poolBackend(name: string): number
+/** A backend's own pool, with our large blocks or with the allocator's. */
+export declare function poolBackend(name: string, largeBlocks: boolean): number
 
 /** The name of the allocator under a pool. */
 export declare function poolBackendName(pool: number): string

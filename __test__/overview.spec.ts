@@ -45,6 +45,21 @@ test('a gigabyte that is reserved but not touched still adds up', (t) => {
   t.is(sum(after), after.rssBytes)
 })
 
+test('freed large blocks are a part of their own until they are given back', (t) => {
+  const pool = backendPool('mapped')
+  const buffer = pool.allocateBuffer(64 << 20)
+  buffer.fill(1)
+  buffer.dispose()
+  const cached = memoryOverview()
+  t.true(cached.cachedBytes >= 64 << 20)
+  t.is(cached.parts.find(({ label }) => label.startsWith('large blocks'))?.bytes, cached.cachedBytes)
+  t.is(sum(cached), cached.rssBytes)
+  pool.releaseUnused()
+  const released = memoryOverview()
+  t.is(released.cachedBytes, 0)
+  t.true(released.rssBytes < cached.rssBytes - (60 << 20))
+})
+
 test('every part is a whole number of bytes or unknown, and only the correction is negative', (t) => {
   const overview = memoryOverview()
   for (const { label, bytes } of overview.parts) {

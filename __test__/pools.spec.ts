@@ -236,6 +236,58 @@ test('#105 factories give the pool they are named after, or say that it is not b
   }
 })
 
+test('largeBlocks: false is another pool over the same allocator', (t) => {
+  const factories = { system: systemMemoryPool, jemalloc: jemallocMemoryPool, mimalloc: mimallocMemoryPool }
+  for (const [name, factory] of Object.entries(factories)) {
+    if (!backends.includes(name)) {
+      throwsCode(t, () => factory({ largeBlocks: false }), 'ERR_OFFHEAP_NOT_SUPPORTED', name)
+      continue
+    }
+    const usual = factory()
+    const plain = factory({ largeBlocks: false })
+    t.is(factory({ largeBlocks: true }), usual)
+    t.is(factory({}), usual)
+    t.is(factory({ largeBlocks: undefined }), usual)
+    t.is(factory({ largeBlocks: false }), plain)
+    t.not(plain, usual)
+    t.is(plain.backendName, name)
+    t.is(plain.stats().cachedBytes, null)
+    t.true(usual.stats().cachedBytes! >= 0)
+    const before = { usual: usual.bytesAllocated, total: totalAllocatedBytes() }
+    const buffer = plain.allocateResizableBuffer(3 << 20)
+    buffer.asUint8Array().fill(7)
+    buffer.resize(9 << 20)
+    t.is(buffer.at((3 << 20) - 1), 7)
+    t.is(plain.bytesAllocated, 9 << 20)
+    t.is(usual.bytesAllocated, before.usual)
+    t.is(totalAllocatedBytes(), before.total + (9 << 20))
+    buffer.dispose()
+    t.is(plain.bytesAllocated, 0)
+    throwsCode(t, () => factory({ largeBlocks: 1 as never }), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'largeBlocks')
+    throwsCode(t, () => factory('plain' as never), 'ERR_OFFHEAP_INVALID_ARGUMENT')
+  }
+})
+
+test('OFFHEAP_LARGE_BLOCKS=0 leaves large blocks to the allocators', async (t) => {
+  const script = `
+    const pool = offheap.systemMemoryPool()
+    pool.allocateBuffer(5 << 20).dispose()
+    console.log(pool.stats().cachedBytes, offheap.mappedMemoryPool().stats().cachedBytes)`
+  const size = String(5 << 20)
+  for (const [value, expected, warning] of [
+    ['0', 'null 0\n', false],
+    ['false', 'null 0\n', false],
+    ['1', `${size} ${size}\n`, false],
+    ['', `${size} ${size}\n`, false],
+    ['none', `${size} ${size}\n`, true],
+  ] as const) {
+    const { stdout, stderr, code } = await runScript(script, { OFFHEAP_LARGE_BLOCKS: value })
+    t.is(code, 0, stderr)
+    t.is(stdout, expected, value)
+    t.is(stderr.includes(`unsupported value '${value}' of OFFHEAP_LARGE_BLOCKS`), warning, stderr)
+  }
+})
+
 test('#106 the supported backends include the system, the preferred one first', (t) => {
   t.true(backends.includes('system'))
   t.deepEqual(
@@ -323,7 +375,7 @@ eachPool('stats says everything at once, and unknown is null', (t, pool, name) =
   t.is(stats.limitBytes, name.startsWith('limit') ? 1e9 : null)
   t.is(stats.available, name.startsWith('limit') ? 1e9 - pool.bytesAllocated : null)
   t.is(stats.parkedBytes, 0)
-  for (const figure of [stats.usableBytes, stats.residentBytes, stats.retainedBytes, stats.fragmentedBytes]) {
+  for (const figure of [stats.usableBytes, stats.residentBytes, stats.retainedBytes, stats.fragmentedBytes, stats.cachedBytes]) {
     t.true(figure === null || (Number.isSafeInteger(figure) && figure >= 0), String(figure))
   }
   // The backend's figures are of all pools over it, and include ours.

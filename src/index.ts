@@ -60,6 +60,7 @@ export {
 export {
   type AccountOptions,
   type AllocateOptions,
+  type BackendPoolOptions,
   defaultMemoryPool,
   jemallocMemoryPool,
   type LeakReport,

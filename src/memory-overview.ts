@@ -46,6 +46,8 @@ export interface MemoryOverview {
   /** ArrayBuffers and Buffers that JavaScript made itself; offheap's are not among them. `null` where it cannot be told. */
   readonly arrayBufferBytes: number | null
   readonly backends: readonly BackendOverview[]
+  /** Freed blocks of 1 MiB and more, of any backend, that wait up to two seconds for the next request. */
+  readonly cachedBytes: number
   /** Code, stacks, other workers' heaps, other native libraries: what is left of the RSS. */
   readonly otherBytes: number
   /** 0 or less: bytes that were reserved and are counted above, but whose pages nobody has touched yet. */
@@ -80,6 +82,13 @@ function backendOverviews(): BackendOverview[] {
   })
 }
 
+/** Freed large blocks: every backend that has them tells the same figure. */
+function cachedByBackends(backends: readonly BackendOverview[]): number {
+  let cached = 0
+  for (let index = 0; index < backends.length; index += 1) cached = Math.max(cached, words[index * WORDS_PER_BACKEND + 6]!)
+  return cached
+}
+
 /** The parts of one backend. Where its resident bytes are known, the parts that are known add up to them. */
 function backendParts(backend: BackendOverview): MemoryOverviewPart[] {
   const { backendName, allocatedBytes, roundingBytes, parkedBytes, residentBytes, retainedBytes } = backend
@@ -100,6 +109,7 @@ function backendParts(backend: BackendOverview): MemoryOverviewPart[] {
  */
 export function memoryOverview(): MemoryOverview {
   const backends = backendOverviews()
+  const cachedBytes = cachedByBackends(backends)
   const statistics = getHeapStatistics()
   const { arrayBuffers } = process.memoryUsage()
   const rssBytes = process.memoryUsage.rss()
@@ -114,6 +124,7 @@ export function memoryOverview(): MemoryOverview {
     { label: 'V8 heap: free', bytes: freeBytes },
     { label: 'ArrayBuffers of JavaScript', bytes: arrayBufferBytes },
     ...backends.flatMap(backendParts),
+    { label: 'large blocks: freed, waiting to be used again', bytes: cachedBytes },
   ]
   const remainder = rssBytes - accounted.reduce((sum, part) => sum + (part.bytes ?? 0), 0)
   const otherBytes = Math.max(remainder, 0)
@@ -123,6 +134,7 @@ export function memoryOverview(): MemoryOverview {
     heap: { usedBytes, freeBytes, physicalBytes, limitBytes: statistics.heap_size_limit },
     arrayBufferBytes,
     backends,
+    cachedBytes,
     otherBytes,
     untouchedBytes,
     parts: [
@@ -133,7 +145,7 @@ export function memoryOverview(): MemoryOverview {
   }
 }
 
-const LABEL_WIDTH = 44
+const LABEL_WIDTH = 48
 const FIGURE_WIDTH = 12
 
 function row(label: string, figure: string): string {

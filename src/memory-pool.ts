@@ -40,6 +40,16 @@ export interface PoolOptions {
   pool?: MemoryPool | undefined
 }
 
+/** Options of {@link mimallocMemoryPool}, {@link jemallocMemoryPool} and {@link systemMemoryPool}. */
+export interface BackendPoolOptions {
+  /**
+   * False leaves blocks of 1 MiB and more to the allocator, for comparison. Else offheap maps them, unless
+   * `OFFHEAP_LARGE_BLOCKS=0` is in the environment: they grow in place, and give their pages back when they shrink or go.
+   * A pool without them is another pool, with figures of its own.
+   */
+  largeBlocks?: boolean | undefined
+}
+
 /** Options of {@link MemoryPool.allocateBuffer} and {@link MemoryPool.allocateResizableBuffer}. */
 export interface AllocateOptions {
   /** Alignment of the address in bytes, a power of two. 64 when absent. */
@@ -86,6 +96,11 @@ export interface MemoryPoolStats {
   readonly retainedBytes: number | null
   /** Bytes of the backend that no allocation uses and that cannot be given back. For the whole backend. */
   readonly fragmentedBytes: number | null
+  /**
+   * Bytes of freed large blocks that wait, in physical memory, for the next request: one figure of the process, whatever
+   * the backend, and in none of the others. It goes to zero within two seconds.
+   */
+  readonly cachedBytes: number | null
 }
 
 /** One figure of a scope. */
@@ -285,6 +300,7 @@ export class MemoryPool {
       residentBytes: known(words[10]!) ?? null,
       retainedBytes: known(words[11]!) ?? null,
       fragmentedBytes: known(words[12]!) ?? null,
+      cachedBytes: known(words[13]!) ?? null,
     }
   }
 
@@ -589,28 +605,30 @@ export function setDefaultMemoryPool(pool: MemoryPool): void {
 
 const backends = new Map<string, MemoryPool>()
 
-function backend(name: string): MemoryPool {
-  let pool = backends.get(name)
+function backend(name: string, options?: BackendPoolOptions): MemoryPool {
+  const largeBlocks = option(options, 'largeBlocks', checkBoolean, true)
+  const key = largeBlocks ? name : `${name} without large blocks`
+  let pool = backends.get(key)
   if (pool === undefined) {
-    pool = poolInternals.adopt(native.poolBackend(name))
-    backends.set(name, pool)
+    pool = poolInternals.adopt(native.poolBackend(name, largeBlocks))
+    backends.set(key, pool)
   }
   return pool
 }
 
 /** The pool over the C library's allocator. */
-export function systemMemoryPool(): MemoryPool {
-  return backend('system')
+export function systemMemoryPool(options?: BackendPoolOptions): MemoryPool {
+  return backend('system', options)
 }
 
 /** The pool over jemalloc. @throws ERR_OFFHEAP_NOT_SUPPORTED when it is not built in */
-export function jemallocMemoryPool(): MemoryPool {
-  return backend('jemalloc')
+export function jemallocMemoryPool(options?: BackendPoolOptions): MemoryPool {
+  return backend('jemalloc', options)
 }
 
 /** The pool over mimalloc. @throws ERR_OFFHEAP_NOT_SUPPORTED when it is not built in */
-export function mimallocMemoryPool(): MemoryPool {
-  return backend('mimalloc')
+export function mimallocMemoryPool(options?: BackendPoolOptions): MemoryPool {
+  return backend('mimalloc', options)
 }
 
 /**

@@ -140,7 +140,7 @@ export interface NativeBinding {
   supportedBackends(): string[]
   poolDefault(): number
   poolSetDefault(pool: number): void
-  poolBackend(name: string): number
+  poolBackend(name: string, largeBlocks: boolean): number
   poolLimit(pool: number, maxBytes: number, name: string): number
   poolProxy(pool: number, name: string): number
   poolName(pool: number): string

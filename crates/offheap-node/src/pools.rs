@@ -86,11 +86,17 @@ pub fn pool_set_default(env: Env, pool: f64) -> napi::Result<()> {
         .or_throw(env)
 }
 
-/// A backend's own pool.
+/// A backend's own pool, with our large blocks or with the allocator's.
 #[napi(catch_unwind)]
-pub fn pool_backend(env: Env, name: String) -> napi::Result<f64> {
+pub fn pool_backend(env: Env, name: String, large_blocks: bool) -> napi::Result<f64> {
     let state = Environment::of(env)?;
-    offheap::pool::memory_pool_named(&name)
+    let usual = offheap::PoolOptions::DEFAULT;
+    let options = if large_blocks {
+        usual
+    } else {
+        usual.without_large_blocks()
+    };
+    offheap::pool::memory_pool_named_with(&name, &options)
         .and_then(|pool| adopt(state, pool))
         .or_throw(env)
 }
@@ -155,6 +161,7 @@ pub fn pool_stats(env: Env, pool: f64) -> napi::Result<()> {
         known(now.backend.resident),
         known(now.backend.retained),
         known(now.backend.fragmented),
+        known(now.backend.cached),
     ];
     for (index, figure) in figures.into_iter().enumerate() {
         state.set_number(index, figure);

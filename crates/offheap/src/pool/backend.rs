@@ -4,6 +4,7 @@
 
 use crate::alignment::Alignment;
 use crate::error::{Error, Result};
+use std::io::Write;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -358,7 +359,7 @@ impl Backend {
     }
 }
 
-/// Whether `OFFHEAP_LARGE_BLOCKS` leaves the large blocks to us: anything but `0` and `false` does.
+/// Whether `OFFHEAP_LARGE_BLOCKS` leaves the large blocks to us: `0` and `false` do not.
 /// Read once, without allocating, and only from memory of C's: an allocator is asking.
 fn large_blocks_of_environment() -> bool {
     const UNKNOWN: u8 = 0;
@@ -379,7 +380,15 @@ fn large_blocks_of_environment() -> bool {
         };
         match value.to_bytes() {
             b"0" | b"false" => THEIRS,
-            _ => OURS,
+            b"" | b"1" | b"true" => OURS,
+            other => {
+                let other = std::str::from_utf8(other).unwrap_or("?");
+                drop(writeln!(
+                    std::io::stderr(),
+                    "offheap: unsupported value '{other}' of OFFHEAP_LARGE_BLOCKS (supported: 0, 1); using 1"
+                ));
+                OURS
+            }
         }
     }
     let mut answer = ANSWER.load(Ordering::Relaxed);

@@ -24,6 +24,7 @@ mod exports;
 mod failing;
 mod interop;
 mod io;
+mod large_blocks;
 mod limits;
 #[cfg(feature = "hooks")]
 mod log;

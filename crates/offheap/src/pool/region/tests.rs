@@ -56,11 +56,8 @@ impl Filled {
     fn check(&self, size: usize) {
         for at in (0..size).step_by(997) {
             // SAFETY: inside of the block.
-            assert_eq!(
-                unsafe { self.block.add(at).read() },
-                Self::value(at),
-                "{at}"
-            );
+            let found = unsafe { self.block.add(at).read() };
+            assert_eq!(found, Self::value(at), "{at}");
         }
     }
 
@@ -357,7 +354,7 @@ fn many_threads_hand_blocks_over() {
             scope.spawn(move || {
                 let mut luck = 12_345 + thread;
                 for _ in 0..60 {
-                    luck = luck * 1_103_515_245 + 12_345 & 0x7FFF_FFFF;
+                    luck = (luck * 1_103_515_245 + 12_345) & 0x7FFF_FFFF;
                     let size = MIB + (luck >> 8) % (6 * MIB) / 64 * 64;
                     let taken = shared.lock().unwrap().pop();
                     match taken {
