@@ -18,8 +18,9 @@ use std::ptr;
 #[derive(Debug)]
 pub(crate) struct System;
 
-/// Up to here blocks are over-allocated; beyond, the waste would be more than a page.
-const MAX_HEADER_ALIGNMENT: usize = 4096;
+/// Up to here blocks are over-allocated; beyond, the waste would be more than a page. (Windows has
+/// no aligned call whose block `free` takes.)
+const MAX_HEADER_ALIGNMENT: usize = if cfg!(unix) { 4096 } else { 1 << 33 };
 /// malloc's own guarantee on every 64-bit target.
 const MALLOC_ALIGNMENT: usize = 16;
 
@@ -57,6 +58,24 @@ unsafe fn base_of(data: *mut u8) -> (*mut u8, usize) {
     (unsafe { data.sub(distance) }, distance)
 }
 
+/// A block of `size` bytes at a multiple of `unit`, a power of two and more than a page; null when
+/// memory cannot be had.
+#[cfg(unix)]
+fn allocate_aligned(size: usize, unit: usize) -> *mut u8 {
+    let mut block = ptr::null_mut();
+    // SAFETY: `unit` is a power of two and a multiple of a pointer's size.
+    if unsafe { libc::posix_memalign(&raw mut block, unit, size) } != 0 {
+        return ptr::null_mut();
+    }
+    block.cast()
+}
+
+/// Never asked: every alignment is had with a header.
+#[cfg(not(unix))]
+fn allocate_aligned(_size: usize, _unit: usize) -> *mut u8 {
+    ptr::null_mut()
+}
+
 // SAFETY: `allocate` aligns as `data_of` says or as posix_memalign does; `reallocate` copies before
 // it frees, or relies on realloc, which keeps the old block when it fails.
 unsafe impl Allocator for System {
@@ -84,16 +103,12 @@ unsafe impl Allocator for System {
             // SAFETY: the block has `unit` bytes and more, and malloc's alignment is 16.
             unsafe { data_of(base, unit) }
         } else {
-            let mut block = ptr::null_mut();
-            // SAFETY: `unit` is a power of two and a multiple of a pointer's size.
-            if unsafe { libc::posix_memalign(&raw mut block, unit, size) } != 0 {
-                return ptr::null_mut();
-            }
-            if zeroed {
+            let block = allocate_aligned(size, unit);
+            if zeroed && !block.is_null() {
                 // SAFETY: the block has `size` bytes.
-                unsafe { block.cast::<u8>().write_bytes(0, size) };
+                unsafe { block.write_bytes(0, size) };
             }
-            block.cast()
+            block
         }
     }
 
