@@ -143,6 +143,8 @@ fn grow(quick: bool) {
             .map(|(peer, pool)| Entry {
                 peer,
                 round: Box::new(move || {
+                    // The peers before may have taken longer than memory is kept.
+                    grow_once(&pool, from, to, step);
                     (0..repeat).map(|_| grow_once(&pool, from, to, step)).sum()
                 }),
             })
@@ -165,6 +167,17 @@ fn grow(quick: bool) {
         });
         compare(work, to, repeat, rounds, entries);
     }
+    let entries = pools()
+        .into_iter()
+        .map(|(peer, pool)| Entry {
+            peer,
+            round: Box::new(move || {
+                pool.release_unused();
+                grow_once(&pool, MIB, 1024 * MIB, double)
+            }),
+        })
+        .collect();
+    compare("grow-double-cold", 1024 * MIB, 1, rounds, entries);
 }
 
 /// A sequence that is the same in every run.
@@ -179,72 +192,56 @@ impl Luck {
     }
 }
 
-/// Some live blocks of random sizes, of which one after the other is replaced and touched.
+/// Some live blocks of random sizes, of which one after the other is replaced; `touched` bytes of
+/// each are touched.
+fn replace_once(
+    pool: &Pool,
+    n: usize,
+    live: usize,
+    sizes: std::ops::Range<usize>,
+    touched: usize,
+) -> Duration {
+    let mut luck = Luck(42);
+    let mut blocks: Vec<Option<(NonNull<u8>, usize)>> = vec![None; live];
+    let begin = Instant::now();
+    for _ in 0..n {
+        let place = &mut blocks[luck.below(live)];
+        if let Some((block, size)) = place.take() {
+            // SAFETY: a block of the line below, freed once.
+            unsafe { pool.free(block, size, ALIGNMENT) };
+        }
+        let size = sizes.start + luck.below(sizes.len());
+        let block = pool.allocate(size, ALIGNMENT).unwrap();
+        touch(block, 0..size.min(touched));
+        *place = Some((block, size));
+    }
+    let time = begin.elapsed();
+    for (block, size) in blocks.into_iter().flatten() {
+        // SAFETY: as above.
+        unsafe { pool.free(block, size, ALIGNMENT) };
+    }
+    time
+}
+
 fn replace(quick: bool) {
     let n = if quick { 500 } else { 4_000 };
     for (work, live, least, most) in [
         ("replace-64", 64, MIB, 8 * MIB),
         ("replace-20", 20, 5 * MIB, 25 * MIB),
     ] {
-        let entries = pools()
-            .into_iter()
-            .map(|(peer, pool)| Entry {
-                peer,
-                round: Box::new(move || {
-                    let mut luck = Luck(42);
-                    let mut blocks: Vec<Option<(NonNull<u8>, usize)>> = vec![None; live];
-                    let begin = Instant::now();
-                    for _ in 0..n {
-                        let place = &mut blocks[luck.below(live)];
-                        if let Some((block, size)) = place.take() {
-                            // SAFETY: a block of the line below, freed once.
-                            unsafe { pool.free(block, size, ALIGNMENT) };
-                        }
-                        let size = least + luck.below(most - least);
-                        let block = pool.allocate(size, ALIGNMENT).unwrap();
-                        // The first bytes only: what the pages cost shows in the growth rows.
-                        touch(block, 0..size.min(64 * KIB));
-                        *place = Some((block, size));
-                    }
-                    let time = begin.elapsed();
-                    for (block, size) in blocks.into_iter().flatten() {
-                        // SAFETY: as above.
-                        unsafe { pool.free(block, size, ALIGNMENT) };
-                    }
-                    time
-                }),
-            })
-            .collect();
-        compare(work, most, n, 5, entries);
-        let entries = pools()
-            .into_iter()
-            .map(|(peer, pool)| Entry {
-                peer,
-                round: Box::new(move || {
-                    let mut luck = Luck(42);
-                    let mut blocks: Vec<Option<(NonNull<u8>, usize)>> = vec![None; live];
-                    let begin = Instant::now();
-                    for _ in 0..n {
-                        let place = &mut blocks[luck.below(live)];
-                        if let Some((block, size)) = place.take() {
-                            // SAFETY: a block of the line below, freed once.
-                            unsafe { pool.free(block, size, ALIGNMENT) };
-                        }
-                        let size = least + luck.below(most - least);
-                        let block = pool.allocate(size, ALIGNMENT).unwrap();
-                        touch(block, 0..size);
-                        *place = Some((block, size));
-                    }
-                    let time = begin.elapsed();
-                    for (block, size) in blocks.into_iter().flatten() {
-                        // SAFETY: as above.
-                        unsafe { pool.free(block, size, ALIGNMENT) };
-                    }
-                    time
-                }),
-            })
-            .collect();
-        compare(&format!("{work}-touched"), most, n, 5, entries);
+        for (touches, touched) in [("", 64 * KIB), ("-touched", usize::MAX)] {
+            let entries = pools()
+                .into_iter()
+                .map(|(peer, pool)| Entry {
+                    peer,
+                    round: Box::new(move || {
+                        replace_once(&pool, n / 5, live, least..most, touched);
+                        replace_once(&pool, n, live, least..most, touched)
+                    }),
+                })
+                .collect();
+            compare(&format!("{work}{touches}"), most, n, 5, entries);
+        }
     }
 }
 
