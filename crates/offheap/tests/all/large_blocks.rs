@@ -57,6 +57,28 @@ fn contents_survive_the_threshold() {
     }
 }
 
+/// Pages of a parked large block can be given back, huge ones, too; whoever writes there later does
+/// no harm, and the block that comes next is zero where it should be.
+#[cfg(target_os = "linux")]
+#[test]
+fn parked_large_blocks_give_their_pages_back() {
+    for pool in with_and_without() {
+        let pool = pool.proxy();
+        let size = 9 * MIB + 64;
+        let block = offheap::Block::allocate(size, Alignment::DEFAULT, &pool, true).unwrap();
+        let start = block.as_ptr();
+        // SAFETY: the block has `size` bytes.
+        unsafe { start.write_bytes(7, size) };
+        let parked = block.park();
+        assert!(parked.discard_pages() >= 9 * MIB - 4096);
+        // SAFETY: the parked reference keeps the memory; a late writer does this.
+        unsafe { start.write_bytes(9, size) };
+        drop(parked);
+        let buffer = MutableBuffer::zeroed(size, &pool).unwrap();
+        assert!(buffer.iter().all(|byte| *byte == 0));
+    }
+}
+
 #[test]
 fn zeroed_blocks_are_zero_also_when_others_had_the_memory() {
     for pool in with_and_without() {
