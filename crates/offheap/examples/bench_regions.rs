@@ -2,7 +2,7 @@
 //! line: `{"peer","work","size","threads","ns"}`, `ns` per operation (for growth: the whole of it).
 //!
 //! ```text
-//! cargo run --release --example bench_regions -- [pairs|grow|replace]… [--quick]
+//! cargo run --release --example bench_regions -- [pairs|grow|grow-small|replace]… [--quick]
 //! ```
 //!
 //! The peer `limit` of the growth rows is a reservation that is kept: touching it again is all that
@@ -124,20 +124,44 @@ fn quarter(n: usize) -> usize {
     (n + n / 4 + 63) & !63
 }
 
+/// What is grown: the row's name, from, to, the step, and how often in a round.
+type Growth = (&'static str, usize, usize, fn(usize) -> usize, u32);
+
+/// From below the threshold to somewhat above it.
+fn grow_small(quick: bool) {
+    grow_warm(
+        if quick { 9 } else { 25 },
+        &[
+            ("grow-double-small", 64 * KIB, 4 * MIB, double, 100),
+            ("grow-double-middle", 64 * KIB, 16 * MIB, double, 25),
+        ],
+    );
+}
+
 fn grow(quick: bool) {
     let rounds = if quick { 3 } else { 9 };
-    for (work, from, to, step, repeat) in [
-        (
-            "grow-double",
-            MIB,
-            1024 * MIB,
-            double as fn(usize) -> usize,
-            1,
-        ),
-        ("grow-quarter", MIB, 256 * MIB, quarter, 1),
-        ("grow-double-small", 64 * KIB, 4 * MIB, double, 200),
-        ("grow-double-middle", 64 * KIB, 16 * MIB, double, 50),
-    ] {
+    grow_warm(
+        rounds,
+        &[
+            ("grow-double", MIB, 1024 * MIB, double, 1),
+            ("grow-quarter", MIB, 256 * MIB, quarter, 1),
+        ],
+    );
+    let entries = pools()
+        .into_iter()
+        .map(|(peer, pool)| Entry {
+            peer,
+            round: Box::new(move || {
+                pool.release_unused();
+                grow_once(&pool, MIB, 1024 * MIB, double)
+            }),
+        })
+        .collect();
+    compare("grow-double-cold", 1024 * MIB, 1, rounds, entries);
+}
+
+fn grow_warm(rounds: usize, growths: &[Growth]) {
+    for &(work, from, to, step, repeat) in growths {
         let mut entries: Vec<_> = pools()
             .into_iter()
             .map(|(peer, pool)| Entry {
@@ -165,19 +189,8 @@ fn grow(quick: bool) {
                 begin.elapsed()
             }),
         });
-        compare(work, to, repeat, rounds, entries);
+        compare(work, to, repeat as usize, rounds, entries);
     }
-    let entries = pools()
-        .into_iter()
-        .map(|(peer, pool)| Entry {
-            peer,
-            round: Box::new(move || {
-                pool.release_unused();
-                grow_once(&pool, MIB, 1024 * MIB, double)
-            }),
-        })
-        .collect();
-    compare("grow-double-cold", 1024 * MIB, 1, rounds, entries);
 }
 
 /// A sequence that is the same in every run.
@@ -259,6 +272,9 @@ fn main() {
     }
     if wanted("grow") {
         grow(quick);
+    }
+    if wanted("grow-small") {
+        grow_small(quick);
     }
     if wanted("replace") {
         replace(quick);
