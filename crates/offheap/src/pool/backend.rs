@@ -333,9 +333,16 @@ impl Backend {
         trim::freed(Self::Mapped, size);
     }
 
-    /// Empties the cache of regions, too, which all backends share.
+    /// Empties the cache of regions, too, which all backends share, and has other threads give back
+    /// what only they can.
     pub(crate) fn release_unused(self) {
         region::release_unused();
+        self.sweep();
+        trim::release_unused(self);
+    }
+
+    /// Gives back what the allocator itself can from the calling thread.
+    pub(crate) fn sweep(self) {
         dispatch!(self, A => A::release_unused());
     }
 

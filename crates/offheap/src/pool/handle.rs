@@ -14,6 +14,7 @@ mod as_source;
 mod figures;
 mod freed;
 mod prefixed;
+mod trimming;
 
 use self::freed::{Freed, Seen};
 use super::account::{Account, UNLIMITED};

@@ -77,8 +77,14 @@ impl Pool {
         self.core().account.reset_peak();
     }
 
-    /// Gives the allocator's unused memory back to the system, for every pool over it. mimalloc
-    /// sweeps what the calling thread freed and what other threads handed back.
+    /// Gives the allocator's unused memory back to the system, for every pool over it, and the cached
+    /// large blocks.
+    ///
+    /// mimalloc's heaps can be swept by their own threads only: this call sweeps the calling thread's,
+    /// those of threads that have ended, and what other threads handed back; it wakes the event loops
+    /// that were [registered](crate::ThreadCollector) to sweep theirs, and other threads do when they
+    /// next free something worth telling. Cost: 60 us when there is nothing, some milliseconds and more for
+    /// hundreds of MiB.
     pub fn release_unused(&self) {
         match &self.core().base {
             Base::Backend(backend) => backend.release_unused(),

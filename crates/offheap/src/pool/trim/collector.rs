@@ -1,0 +1,103 @@
+//! Threads that can be woken to collect their own heaps.
+
+use super::share::with_share;
+use super::timer;
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+
+/// What others know of such a thread.
+pub(super) struct Entry {
+    /// Bytes moved since the thread last collected.
+    moved: AtomicU64,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Entry {
+    pub(super) fn add(&self, bytes: u64) {
+        self.moved.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+static ENTRIES: Mutex<Vec<Arc<Entry>>> = Mutex::new(Vec::new());
+
+/// Wakes the threads that took or gave back anything worth telling since they last collected, but
+/// for the calling one. `false`: not now, a thread is being registered.
+pub(super) fn wake_all() -> bool {
+    let entries = match ENTRIES.try_lock() {
+        Ok(entries) => entries,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return false,
+    };
+    let own = with_share(|share| share.entry.get()).unwrap_or(ptr::null());
+    for entry in entries.iter() {
+        if !ptr::eq(Arc::as_ptr(entry), own) && entry.moved.load(Ordering::Relaxed) != 0 {
+            // A panic of the binding's has no place to go on this thread.
+            drop(catch_unwind(AssertUnwindSafe(|| (entry.wake)())));
+        }
+    }
+    true
+}
+
+/// The registration of a thread with an event loop, for bindings.
+///
+/// mimalloc's heaps can be swept by their own threads only. When memory that such a thread used has
+/// been idle for long enough, or another thread calls
+/// [`release_unused`](crate::Pool::release_unused), `wake` is called, on whatever thread: it should
+/// have the event loop call [`collect`](Self::collect), without keeping the program alive.
+///
+/// Dropped, it ends the registration: `wake` is not called any more from then on.
+pub struct ThreadCollector {
+    entry: Arc<Entry>,
+    /// Stays on its thread.
+    thread: PhantomData<*const ()>,
+}
+
+impl ThreadCollector {
+    /// Registers the calling thread. `wake` must not block, nor register or drop a collector.
+    pub fn register(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        let entry = Arc::new(Entry {
+            moved: AtomicU64::new(0),
+            wake: Box::new(wake),
+        });
+        let mut entries = ENTRIES.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.push(Arc::clone(&entry));
+        drop(entries);
+        with_share(|share| share.entry.set(Arc::as_ptr(&entry)));
+        Self {
+            entry,
+            thread: PhantomData,
+        }
+    }
+
+    /// Gives back to the system what this thread has freed. Cost: 60 us when there is nothing, some
+    /// 2 ms for 512 MiB.
+    pub fn collect(&self) {
+        self.entry.moved.store(0, Ordering::Relaxed);
+        with_share(timer::collect_now);
+    }
+}
+
+impl Drop for ThreadCollector {
+    fn drop(&mut self) {
+        let own = Arc::as_ptr(&self.entry);
+        with_share(|share| {
+            if ptr::eq(share.entry.get(), own) {
+                share.entry.set(ptr::null());
+            }
+        });
+        let mut entries = ENTRIES.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|entry| !ptr::eq(Arc::as_ptr(entry), own));
+    }
+}
+
+impl fmt::Debug for ThreadCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadCollector")
+            .field("moved", &self.entry.moved)
+            .finish_non_exhaustive()
+    }
+}
