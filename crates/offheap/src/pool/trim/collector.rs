@@ -1,9 +1,8 @@
 //! Threads that can be woken to collect their own heaps.
 
-use super::share::with_share;
+use super::share::{Share, with_share};
 use super::timer;
 use std::fmt;
-use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +31,7 @@ pub(super) fn wake_all() -> bool {
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => return false,
     };
-    let own = with_share(|share| share.entry.get()).unwrap_or(ptr::null());
+    let own = with_share(Share::entry).unwrap_or(ptr::null());
     for entry in entries.iter() {
         if !ptr::eq(Arc::as_ptr(entry), own) && entry.moved.load(Ordering::Relaxed) != 0 {
             // A panic of the binding's has no place to go on this thread.
@@ -52,8 +51,6 @@ pub(super) fn wake_all() -> bool {
 /// Dropped, it ends the registration: `wake` is not called any more from then on.
 pub struct ThreadCollector {
     entry: Arc<Entry>,
-    /// Stays on its thread.
-    thread: PhantomData<*const ()>,
 }
 
 impl ThreadCollector {
@@ -66,15 +63,12 @@ impl ThreadCollector {
         let mut entries = ENTRIES.lock().unwrap_or_else(PoisonError::into_inner);
         entries.push(Arc::clone(&entry));
         drop(entries);
-        with_share(|share| share.entry.set(Arc::as_ptr(&entry)));
-        Self {
-            entry,
-            thread: PhantomData,
-        }
+        with_share(|share| share.set_entry(Some(Arc::clone(&entry))));
+        Self { entry }
     }
 
-    /// Gives back to the system what this thread has freed. Cost: 60 us when there is nothing, some
-    /// 2 ms for 512 MiB.
+    /// Gives back to the system what the calling thread, which should be the registered one, has
+    /// freed. Cost: 60 us when there is nothing, some 2 ms for 512 MiB.
     pub fn collect(&self) {
         self.entry.moved.store(0, Ordering::Relaxed);
         with_share(timer::collect_now);
@@ -85,8 +79,8 @@ impl Drop for ThreadCollector {
     fn drop(&mut self) {
         let own = Arc::as_ptr(&self.entry);
         with_share(|share| {
-            if ptr::eq(share.entry.get(), own) {
-                share.entry.set(ptr::null());
+            if ptr::eq(share.entry(), own) {
+                share.set_entry(None);
             }
         });
         let mut entries = ENTRIES.lock().unwrap_or_else(PoisonError::into_inner);

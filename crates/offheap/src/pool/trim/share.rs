@@ -8,6 +8,7 @@ use super::timer;
 use crate::pool::backend::Backend;
 use std::cell::Cell;
 use std::ptr;
+use std::sync::Arc;
 
 /// Bytes of one allocator's that are not told yet.
 #[derive(Debug)]
@@ -21,8 +22,9 @@ struct Untold {
 pub(super) struct Share {
     untold: [Untold; FAMILIES],
     pub(super) own: OwnHeap,
-    /// How this thread's event loop is told, if it has one that was registered.
-    pub(super) entry: Cell<*const Entry>,
+    /// How this thread's event loop is told, if it has one that was registered: an `Arc`'s pointer
+    /// that owns a count, or null. A thread that ends without having ended its registration leaks it.
+    entry: Cell<*const Entry>,
 }
 
 thread_local! {
@@ -62,7 +64,7 @@ pub(crate) fn freed(backend: Backend, bytes: usize) {
         }
         if cfg!(feature = "mimalloc") && family == Family::Mimalloc {
             let min_bytes = ledger(family).setting.min_bytes();
-            if share.own.free(bytes as u64, min_bytes) && share.entry.get().is_null() {
+            if share.own.free(bytes as u64, min_bytes) && share.entry().is_null() {
                 timer::collect_own(share);
             }
         }
@@ -87,14 +89,25 @@ pub(crate) fn taken(backend: Backend, bytes: usize) {
 }
 
 impl Share {
+    pub(super) fn entry(&self) -> *const Entry {
+        self.entry.get()
+    }
+
+    pub(super) fn set_entry(&self, entry: Option<Arc<Entry>>) {
+        let old = self.entry.replace(entry.map_or(ptr::null(), Arc::into_raw));
+        if !old.is_null() {
+            // SAFETY: `Arc::into_raw`'s of an earlier call, taken back once.
+            drop(unsafe { Arc::from_raw(old) });
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn tell(&self, family: Family) {
         let untold = &self.untold[family as usize];
         let (taken, given) = (untold.taken.take(), untold.given.take());
         if family == Family::Mimalloc {
-            // SAFETY: null, or the entry that this thread's collector holds until it takes this
-            // pointer away.
+            // SAFETY: null, or an entry of which this share owns a count.
             if let Some(entry) = unsafe { self.entry.get().as_ref() } {
                 entry.add(taken + given);
             }
