@@ -95,3 +95,82 @@ impl fmt::Debug for ThreadCollector {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, feature = "mimalloc"))]
+mod tests {
+    use super::*;
+    use crate::pool::backend::Backend;
+    use crate::pool::trim::{freed, taken};
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_thread_is_woken_when_it_has_something_to_give_and_is_registered() {
+        let woken = Arc::new(AtomicUsize::new(0));
+        let (tell, ask) = (mpsc::channel::<()>(), mpsc::channel::<()>());
+        let (told, asked) = (tell.1, ask.0);
+        let (tell, ask) = (tell.0, ask.1);
+        let times = Arc::clone(&woken);
+        let thread = std::thread::spawn(move || {
+            let collector = ThreadCollector::register(move || {
+                times.fetch_add(1, Ordering::SeqCst);
+            });
+            let step = || {
+                tell.send(()).unwrap();
+                ask.recv().unwrap();
+            };
+            step();
+            // What it takes and others free is its own to give back, too.
+            taken(Backend::Mimalloc, 5 << 20);
+            freed(Backend::Mimalloc, 5 << 20);
+            step();
+            assert!(collector.entry.moved.load(Ordering::SeqCst) > 0);
+            collector.collect();
+            assert_eq!(collector.entry.moved.load(Ordering::SeqCst), 0);
+            step();
+            taken(Backend::Mimalloc, 5 << 20);
+            freed(Backend::Mimalloc, 5 << 20);
+            // Its own call is no reason to wake itself.
+            let before = collector.entry.moved.load(Ordering::SeqCst);
+            assert!(before > 0);
+            drop(collector);
+            assert!(with_share(Share::entry).unwrap().is_null());
+            step();
+        });
+        let wake = || while !wake_all() {};
+        told.recv().unwrap();
+        wake();
+        assert_eq!(woken.load(Ordering::SeqCst), 0);
+        asked.send(()).unwrap();
+        told.recv().unwrap();
+        wake();
+        let once = woken.load(Ordering::SeqCst);
+        assert!(once >= 1);
+        asked.send(()).unwrap();
+        told.recv().unwrap();
+        let at_rest = woken.load(Ordering::SeqCst);
+        wake();
+        assert_eq!(woken.load(Ordering::SeqCst), at_rest);
+        asked.send(()).unwrap();
+        told.recv().unwrap();
+        let at_end = woken.load(Ordering::SeqCst);
+        wake();
+        assert_eq!(woken.load(Ordering::SeqCst), at_end);
+        asked.send(()).unwrap();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_panic_of_the_binding_stays_there() {
+        let collector = ThreadCollector::register(|| panic!("no event loop"));
+        collector.entry.add(1);
+        let share = with_share(Share::entry).unwrap();
+        assert!(ptr::eq(share, Arc::as_ptr(&collector.entry)));
+        std::thread::spawn(|| while !wake_all() {}).join().unwrap();
+        // A second registration of a thread takes the place of the first.
+        let second = ThreadCollector::register(|| {});
+        drop(collector);
+        let share = with_share(Share::entry).unwrap();
+        assert!(ptr::eq(share, Arc::as_ptr(&second.entry)));
+    }
+}

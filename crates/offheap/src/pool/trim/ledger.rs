@@ -23,7 +23,6 @@ struct Counts {
     high: AtomicI64,
     /// `given` at the last collection.
     settled: AtomicU64,
-    collections: AtomicU64,
 }
 
 #[expect(clippy::cast_possible_wrap, reason = "a difference of two sums")]
@@ -40,7 +39,6 @@ impl Ledger {
                 given: AtomicU64::new(0),
                 high: AtomicI64::new(0),
                 settled: AtomicU64::new(0),
-                collections: AtomicU64::new(0),
             },
         }
     }
@@ -88,19 +86,14 @@ impl Ledger {
             .high
             .store(difference(taken, given), Ordering::Relaxed);
     }
-
-    /// Counts a collection, of whichever thread's.
-    pub(super) fn count_collection(&self) {
-        self.counts.collections.fetch_add(1, Ordering::Relaxed);
-    }
-
-    #[cfg(test)]
-    pub(super) fn collections(&self) -> u64 {
-        self.counts.collections.load(Ordering::Relaxed)
-    }
 }
 
 static LEDGERS: [Ledger; FAMILIES] = [const { Ledger::new() }; FAMILIES];
+
+/// All of them, by their families.
+pub(super) fn ledgers() -> &'static [Ledger; FAMILIES] {
+    &LEDGERS
+}
 
 /// The ledger of an allocator.
 #[inline]
