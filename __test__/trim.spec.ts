@@ -82,7 +82,10 @@ for (const name of backends) {
     [4 * MIB, 0],
   ] as const) {
     test.serial(`memory goes back while nobody calls anything: ${name}, ${size} bytes, ${live} of 1024 alive`, async (t) => {
-      if (process.platform !== 'linux') return t.pass('only measured on Linux')
+      if (process.platform !== 'linux') {
+      t.pass('only measured on Linux')
+      return
+    }
       const { stdout, stderr } = await runScript(
         `${residency}
         const pool = offheap.${name}MemoryPool()
@@ -100,7 +103,10 @@ for (const name of backends) {
 }
 
 test.serial('workers give back what they freed, alive and asleep or gone, and none is kept from ending', async (t) => {
-  if (process.platform !== 'linux') return t.pass('only measured on Linux')
+  if (process.platform !== 'linux') {
+      t.pass('only measured on Linux')
+      return
+    }
   const { stdout, stderr, code } = await runScript(
     `${residency}
     const { Worker } = require('node:worker_threads')
