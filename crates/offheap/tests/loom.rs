@@ -4,8 +4,59 @@
 //! The files are the crate's own, compiled against loom's atomics and locks by the `sync` below.
 
 mod sync {
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-    pub(crate) use loom::sync::{Mutex, RwLock};
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+    pub(crate) use loom::sync::{Mutex, MutexGuard, RwLock};
+
+    /// Small enough that leases are used up, revoked and opened again in a few steps.
+    pub(crate) const QUANTUM: i64 = 2;
+    pub(crate) const SLOTS: usize = 2;
+
+    pub(crate) fn spin() {
+        loom::thread::yield_now();
+    }
+
+    loom::thread_local! {
+        static KEY: std::cell::Cell<usize> = std::cell::Cell::new(0);
+    }
+
+    /// Set by each thread of a model: threads that ended share a key with later ones, as thread
+    /// pointers do.
+    pub(crate) fn thread_key() -> usize {
+        KEY.with(|key| key.get()) + 1
+    }
+
+    pub(crate) fn set_thread_key(key: usize) {
+        KEY.with(|own| own.set(key));
+    }
+
+    /// A barrier in all threads, as one in both that take part.
+    pub(crate) fn light() {
+        fence(Ordering::SeqCst);
+    }
+
+    pub(crate) fn light_if_asymmetric() {
+        fence(Ordering::SeqCst);
+    }
+
+    pub(crate) fn heavy() -> bool {
+        fence(Ordering::SeqCst);
+        true
+    }
+
+    pub(crate) fn is_asymmetric() -> bool {
+        true
+    }
+
+    pub(crate) fn prepare() {}
+
+    /// Threads of the models fold their shards themselves.
+    pub(crate) unsafe fn enter(_: &AtomicU64, _: *const (), _: unsafe fn(*const (), usize)) -> bool {
+        true
+    }
+
+    pub(crate) fn leave(_: &AtomicU64) {}
 
     /// loom's types cannot be made in a constant.
     macro_rules! const_fn {
@@ -17,7 +68,7 @@ mod sync {
 }
 
 #[allow(dead_code, reason = "the models use a part of it")]
-#[path = "../src/pool/account.rs"]
+#[path = "../src/pool/account/mod.rs"]
 mod account;
 #[allow(dead_code, reason = "the models use a part of it")]
 #[path = "../src/buffer/counts.rs"]
@@ -41,37 +92,72 @@ fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     builder.check(body);
 }
 
-/// A chain of accounts, innermost first.
-type Chain = Vec<Arc<Account>>;
+/// A chain of accounts: the innermost one, which knows the next.
+type Chain = Arc<Level>;
 
-fn chain(accounts: &[&Arc<Account>]) -> Chain {
-    accounts.iter().copied().cloned().collect()
+/// An account that keeps those above.
+struct Level {
+    account: Account,
+    above: Option<Arc<Level>>,
+}
+
+impl std::ops::Deref for Level {
+    type Target = Account;
+
+    fn deref(&self) -> &Account {
+        &self.account
+    }
+}
+
+fn over(limit: u64, above: &Arc<Level>) -> Arc<Level> {
+    Arc::new(Level {
+        // SAFETY: the level keeps the one above, which does not move.
+        account: unsafe { Account::child(limit, above) },
+        above: Some(Arc::clone(above)),
+    })
 }
 
 /// As `Pool::allocate` counts.
 fn allocate(chain: &Chain, n: u64) -> bool {
-    let reserved = Account::reserve(chain.iter().map(|account| &**account), n).is_ok();
+    let reserved = chain.reserve(n).is_ok();
     if reserved {
-        for account in chain {
-            account.commit_allocation(n);
-        }
+        chain.commit_allocation(n);
     }
     reserved
 }
 
 /// As `Pool::free` counts.
 fn free(chain: &Chain, n: u64) {
-    for account in chain {
-        account.commit_free(n);
+    chain.commit_free(n);
+}
+
+/// As the end of a thread folds its shards.
+fn fold(chain: &Chain) {
+    let mut level = Some(chain);
+    while let Some(at) = level {
+        let account: *const Account = &raw const at.account;
+        // SAFETY: the account lives, and this thread is the one with the key.
+        unsafe { Account::fold(account.cast(), sync::thread_key()) };
+        level = at.above.as_ref();
     }
 }
 
-fn limit(bytes: u64) -> Arc<Account> {
-    Arc::new(Account::new(bytes))
+fn limit(bytes: u64) -> Arc<Level> {
+    Arc::new(Level {
+        account: Account::new(bytes),
+        above: None,
+    })
 }
 
+static KEYS: AtomicUsize = AtomicUsize::new(1);
+
 fn spawn<T: 'static>(body: impl FnOnce() -> T + 'static) -> thread::JoinHandle<T> {
-    thread::spawn(body)
+    // Only to tell living threads apart.
+    let key = KEYS.fetch_add(1, Ordering::Relaxed) % 1000 + 1;
+    thread::spawn(move || {
+        sync::set_thread_key(key);
+        body()
+    })
 }
 
 #[test]
