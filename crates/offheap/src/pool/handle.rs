@@ -594,11 +594,10 @@ impl Pool {
             let bytes = padded(size).unwrap_or(size);
             // SAFETY: the caller's promise; the padded size is what was asked for.
             unsafe { backend.free(ptr, bytes, alignment) };
-            if !core.account.is_counted() {
-            } else if let Some(shard) = core.account.mine() {
-                shard.give(size as i64, Kind::Block);
-            } else {
-                core.account.commit_free(size as u64);
+            match core.account.mine() {
+                _ if !core.account.is_counted() => {}
+                Some(shard) => shard.give(size as i64, Kind::Block),
+                None => core.account.commit_free(size as u64),
             }
             return;
         }

@@ -25,7 +25,7 @@
 //! then not got.
 
 use super::global::Global;
-use super::shard::{COUNTS, Kind, Shard};
+use super::shard::{COUNTS, Kind, Shard, leasable};
 use super::snapshot::Snapshot;
 use super::table::Table;
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, thread_key};
@@ -157,7 +157,7 @@ impl Account {
     /// The account whose limit refused.
     #[inline]
     pub(crate) fn reserve(&self, n: u64) -> Result<(), &Self> {
-        if let (Ok(small), Some(shard)) = (i64::try_from(n), self.mine_or_claim())
+        if let (Some(small), Some(shard)) = (leasable(n), self.mine_or_claim())
             && shard.reserve(small)
         {
             return Ok(());
@@ -167,8 +167,8 @@ impl Account {
 
     /// Takes back what [`reserve`](Self::reserve) gave.
     pub(crate) fn unreserve(&self, n: u64) {
-        match (i64::try_from(n), self.mine_or_claim()) {
-            (Ok(n), Some(shard)) => shard.unreserve(n),
+        match (leasable(n), self.mine_or_claim()) {
+            (Some(n), Some(shard)) => shard.unreserve(n),
             _ => self
                 .limits()
                 .for_each(|account| account.give_slowly(None, n, false)),
@@ -179,7 +179,7 @@ impl Account {
         if !COUNTS {
             return;
         }
-        if let (Ok(n), Some(shard)) = (i64::try_from(n), self.mine_or_claim()) {
+        if let (Some(n), Some(shard)) = (leasable(n), self.mine_or_claim()) {
             return shard.commit(n, kind);
         }
         for account in self.chain() {
@@ -200,7 +200,7 @@ impl Account {
         if !self.is_counted() {
             return;
         }
-        if let (Ok(n), Some(shard)) = (i64::try_from(n), self.mine_or_claim()) {
+        if let (Some(n), Some(shard)) = (leasable(n), self.mine_or_claim()) {
             return shard.give(n, kind);
         }
         for account in self.chain() {

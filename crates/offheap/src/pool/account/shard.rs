@@ -7,6 +7,13 @@ use std::ptr;
 /// Whether figures are kept that no limit needs.
 pub(super) const COUNTS: bool = cfg!(feature = "statistics");
 
+/// Bytes of a request that a lease may serve: sums of a few never overflow. More than this no
+/// allocator gives, but a limit may be larger.
+#[inline(always)]
+pub(super) fn leasable(n: u64) -> Option<i64> {
+    (n <= 1 << 60).then_some(n as i64)
+}
+
 /// What was allocated and freed, for the figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {

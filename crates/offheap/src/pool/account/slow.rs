@@ -7,7 +7,7 @@
 //! again, each owner opens its own shard.
 
 use super::ledger::{Account, UNLIMITED};
-use super::shard::{COUNTS, Shard};
+use super::shard::{COUNTS, Shard, leasable};
 use super::table::Table;
 use crate::sync::{self, MutexGuard, Ordering, QUANTUM, thread_key};
 use std::ptr;
@@ -223,7 +223,7 @@ impl Account {
     fn reserve_locked(&self, n: u64) -> bool {
         let shard = self.open_shard();
         let mut mine = 0;
-        if let (Ok(small), Some(shard)) = (i64::try_from(n), shard) {
+        if let (Some(small), Some(shard)) = (leasable(n), shard) {
             mine = shard.avail();
             if small <= mine || self.refill(shard, small - mine) {
                 shard.set_avail(shard.avail() - small);
@@ -266,8 +266,8 @@ impl Account {
     /// Takes back what [`reserve_locked`](Self::reserve_locked) gave: the same way, for the lock is
     /// still held.
     fn unreserve_locked(&self, n: u64) {
-        match (i64::try_from(n), self.mine()) {
-            (Ok(n), Some(shard)) if !shard.is_closed() => shard.set_avail(shard.avail() + n),
+        match (leasable(n), self.mine()) {
+            (Some(n), Some(shard)) if !shard.is_closed() => shard.set_avail(shard.avail() + n),
             _ => {
                 self.global.reserved.fetch_sub(n, Ordering::AcqRel);
             }
@@ -337,8 +337,8 @@ impl Account {
     #[inline(never)]
     pub(super) fn give_slowly(&self, shard: Option<&Shard>, n: u64, counted: bool) {
         let tight = self.global.tight.load(Ordering::Acquire);
-        let back = match (shard, i64::try_from(n)) {
-            (Some(shard), Ok(n)) if !tight || !shard.is_closed() => {
+        let back = match (shard, leasable(n)) {
+            (Some(shard), Some(n)) if !tight || !shard.is_closed() => {
                 self.give_locked(shard, n, counted)
             }
             _ => {
