@@ -163,6 +163,24 @@ impl Backend {
             })
     }
 
+    /// Tells [`trim`](super::trim) of bytes that a thread gave back.
+    pub(crate) const fn on_freed(self) -> fn(usize) {
+        use super::trim::freed;
+        match self {
+            #[cfg(feature = "mimalloc")]
+            Self::Mimalloc => |bytes| freed(Self::Mimalloc, bytes),
+            #[cfg(feature = "jemalloc")]
+            Self::Jemalloc => |bytes| freed(Self::Jemalloc, bytes),
+            Self::System => |bytes| freed(Self::System, bytes),
+            Self::Mapped => |bytes| freed(Self::Mapped, bytes),
+            #[cfg(feature = "mimalloc")]
+            Self::PlainMimalloc => |bytes| freed(Self::PlainMimalloc, bytes),
+            #[cfg(feature = "jemalloc")]
+            Self::PlainJemalloc => |bytes| freed(Self::PlainJemalloc, bytes),
+            Self::PlainSystem => |bytes| freed(Self::PlainSystem, bytes),
+        }
+    }
+
     /// The same allocator without our large blocks. `mapped` has no other.
     pub(crate) const fn plain(self) -> Self {
         match self {

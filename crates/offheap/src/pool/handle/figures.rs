@@ -1,7 +1,7 @@
 //! What a pool says of itself: its figures, its names, what it is made of, and what is left when it
 //! is closed.
 
-use super::{Base, Pool};
+use super::{Base, CLOSED, Pool};
 use crate::error::{Error, Result};
 use crate::pool::backend::BackendStatistics;
 use crate::pool::memory_pool::MemoryPool;
@@ -188,7 +188,11 @@ impl Pool {
             && crate::pool::default::with_default(|default| {
                 let closes = !default.lineage().any(|pool| pool.ptr_eq(self));
                 if closes {
-                    self.core().closed.store(true, Ordering::Release);
+                    // Counted first: who sees a closed pool looks for it.
+                    CLOSED.fetch_add(1, Ordering::AcqRel);
+                    if self.core().closed.swap(true, Ordering::AcqRel) {
+                        CLOSED.fetch_sub(1, Ordering::AcqRel);
+                    }
                 }
                 closes
             });
