@@ -163,21 +163,21 @@ impl Backend {
             })
     }
 
-    /// Tells [`trim`](super::trim) of bytes that a thread gave back.
-    pub(crate) const fn on_freed(self) -> fn(usize) {
-        use super::trim::freed;
+    /// Tells [`trim`] of bytes that a thread took or, negative, gave back.
+    pub(crate) const fn on_moved(self) -> fn(i64) {
+        use super::trim::moved;
         match self {
             #[cfg(feature = "mimalloc")]
-            Self::Mimalloc => |bytes| freed(Self::Mimalloc, bytes),
+            Self::Mimalloc => |bytes| moved(Self::Mimalloc, bytes),
             #[cfg(feature = "jemalloc")]
-            Self::Jemalloc => |bytes| freed(Self::Jemalloc, bytes),
-            Self::System => |bytes| freed(Self::System, bytes),
-            Self::Mapped => |bytes| freed(Self::Mapped, bytes),
+            Self::Jemalloc => |bytes| moved(Self::Jemalloc, bytes),
+            Self::System => |bytes| moved(Self::System, bytes),
+            Self::Mapped => |bytes| moved(Self::Mapped, bytes),
             #[cfg(feature = "mimalloc")]
-            Self::PlainMimalloc => |bytes| freed(Self::PlainMimalloc, bytes),
+            Self::PlainMimalloc => |bytes| moved(Self::PlainMimalloc, bytes),
             #[cfg(feature = "jemalloc")]
-            Self::PlainJemalloc => |bytes| freed(Self::PlainJemalloc, bytes),
-            Self::PlainSystem => |bytes| freed(Self::PlainSystem, bytes),
+            Self::PlainJemalloc => |bytes| moved(Self::PlainJemalloc, bytes),
+            Self::PlainSystem => |bytes| moved(Self::PlainSystem, bytes),
         }
     }
 

@@ -77,7 +77,7 @@ impl PoolCore {
     /// A backend's own pool, to be kept in a static.
     pub(super) const fn of_backend(backend: Backend) -> Self {
         Self {
-            account: Account::telling(backend.on_freed()),
+            account: Account::telling(backend.on_moved()),
             base: Base::Backend(backend),
             padding: Padding::Rounded,
             name: Cow::Borrowed(backend.name()),

@@ -50,7 +50,7 @@ pub(crate) struct Account {
     /// Its number among those that are told of threads' ends.
     pub(super) id: AtomicU64,
     /// Told of bytes given back, now and then.
-    pub(super) on_freed: Option<fn(usize)>,
+    pub(super) on_moved: Option<fn(i64)>,
     pub(super) home: Shard,
     pub(super) global: Global,
 }
@@ -71,7 +71,7 @@ impl Account {
                 parent: ptr::null(),
                 counted: COUNTS || limit != UNLIMITED,
                 id: AtomicU64::new(0),
-                on_freed: None,
+                on_moved: None,
                 home: Shard::new(),
                 global: Global::new(),
             }
@@ -79,11 +79,11 @@ impl Account {
     }
 
     crate::sync::const_fn! {
-        /// An unlimited account that tells how much was given back, now and then: whenever a lease
-        /// has grown too large.
-        pub(crate) fn telling(on_freed: fn(usize)) -> Self {
+        /// An unlimited account that tells how much a thread took or, negative, gave back, now and then:
+        /// whenever a lease has run out or grown too large.
+        pub(crate) fn telling(on_moved: fn(i64)) -> Self {
             let mut account = Self::new(UNLIMITED);
-            account.on_freed = Some(on_freed);
+            account.on_moved = Some(on_moved);
             account
         }
     }

@@ -146,7 +146,7 @@ impl Account {
     #[cold]
     #[inline(never)]
     pub(super) fn lease(&self, shard: &Shard, n: i64) {
-        let _lock = self.lock();
+        let lock = self.lock();
         self.evaluate();
         let quantum = shard.grow_quantum(self.most());
         let avail = n + quantum;
@@ -156,6 +156,10 @@ impl Account {
             .fetch_add(more as u64, Ordering::Relaxed);
         shard.set_avail(avail);
         shard.set_low();
+        drop(lock);
+        if let Some(on_moved) = self.on_moved {
+            on_moved(more);
+        }
     }
 
     /// Takes `n` bytes of the word that all share.
@@ -346,10 +350,10 @@ impl Account {
                 n
             }
         };
-        if let Some(on_freed) = self.on_freed
+        if let Some(on_moved) = self.on_moved
             && back > 0
         {
-            on_freed(back as usize);
+            on_moved(-(back as i64));
         }
     }
 

@@ -100,7 +100,7 @@ impl fmt::Debug for ThreadCollector {
 mod tests {
     use super::*;
     use crate::pool::backend::Backend;
-    use crate::pool::trim::{freed, taken};
+    use crate::pool::trim::share::{freed, taken};
     use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc;
 

@@ -31,6 +31,5 @@ mod watch;
 
 pub use collector::ThreadCollector;
 pub use policy::TrimPolicy;
-#[allow(unused_imports, reason = "the accounts tell of `taken`")]
-pub(crate) use share::{freed, taken};
+pub(crate) use share::{freed, moved};
 pub(crate) use timer::{policy_of, release_unused, set_policy};

@@ -71,9 +71,20 @@ pub(crate) fn freed(backend: Backend, bytes: usize) {
     });
 }
 
+/// Tells that the calling thread took `bytes` of `backend`'s or, negative, gave them back: [`freed`].
+#[inline]
+pub(crate) fn moved(backend: Backend, bytes: i64) {
+    let size = usize::try_from(bytes.unsigned_abs()).unwrap_or(usize::MAX);
+    if bytes < 0 {
+        freed(backend, size);
+    } else {
+        taken(backend, size);
+    }
+}
+
 /// Tells that the calling thread took `bytes` of `backend`'s, as [`freed`] tells the opposite.
 #[inline]
-pub(crate) fn taken(backend: Backend, bytes: usize) {
+pub(super) fn taken(backend: Backend, bytes: usize) {
     let family = Family::of(backend);
     with_share(|share| {
         let untold = &share.untold[family as usize];
