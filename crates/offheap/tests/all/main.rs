@@ -40,3 +40,4 @@ mod sweep;
 mod sweep_driver;
 #[cfg(feature = "hooks")]
 mod track;
+mod trim;

@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 /// A thread that gave back all but one part in this many of what it had is done.
 const DONE: i64 = 64;
 
-/// A thread does not collect by itself more often than this, and no longer waits longer than that.
-const LEAST: Duration = Duration::from_secs(1);
+/// A thread that collects by itself waits so long at least before the next time, and at most.
+const LEAST: Duration = Duration::from_millis(100);
 const MOST: Duration = Duration::from_secs(64);
+
+/// Collecting so rarely costs a hundredth of the time, whatever comes in between.
+const RARELY: Duration = Duration::from_secs(4);
 
 /// What a thread took of its heap and gave back to heaps, its own or another's, since it last
 /// collected it.
@@ -75,7 +78,7 @@ impl OwnHeap {
         if passed < pause {
             return false;
         }
-        self.pause.set(if passed < 2 * pause {
+        self.pause.set(if passed < (2 * pause).max(RARELY) {
             (2 * pause).min(MOST)
         } else {
             LEAST
@@ -130,8 +133,8 @@ mod tests {
         let times: usize = (0..6000_u32)
             .map(|round| batch(&heap, start + Duration::from_millis(20) * round))
             .sum();
-        // In two minutes: at 0, 1, 3, 7, 15, 31 and 63 s, and the next at 127.
-        assert_eq!(times, 7);
+        // In two minutes: at 0, 0.1, 0.3, 0.7, 1.5 … and 102.3 s.
+        assert_eq!(times, 11);
         // After a pause it is a thread like any other.
         assert_eq!(batch(&heap, start + Duration::from_secs(1000)), 1);
         assert_eq!(batch(&heap, start + Duration::from_secs(1001)), 1);
