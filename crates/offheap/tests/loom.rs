@@ -72,11 +72,7 @@ mod sync {
     pub(crate) use const_fn;
 }
 
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the models use a part of it"
-)]
+#[allow(dead_code, unused_imports, reason = "the models use a part of it")]
 #[path = "../src/pool/account/mod.rs"]
 mod account;
 #[allow(dead_code, reason = "the models use a part of it")]
