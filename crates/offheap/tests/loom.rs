@@ -94,6 +94,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
+    // A lease changes many words.
+    builder.max_branches = 20_000;
     builder.check(move || {
         KEYS.set(1);
         body();
@@ -213,7 +215,7 @@ fn three_threads_and_room_for_two() {
 
 #[test]
 fn what_always_fits_is_never_refused() {
-    model(3, || {
+    model(2, || {
         let account = limit(10);
         let other = Arc::clone(&account);
         let thread = spawn(move || {
@@ -271,7 +273,7 @@ fn siblings_share_the_outer_limit() {
 
 #[test]
 fn an_inner_limit_and_the_outer_one_itself() {
-    model(3, || {
+    model(2, || {
         let outer = limit(10);
         let proxy = over(UNLIMITED, &outer);
         let inner = over(6, &proxy);
@@ -295,7 +297,7 @@ fn an_inner_limit_and_the_outer_one_itself() {
 
 #[test]
 fn three_levels_and_three_threads() {
-    model(2, || {
+    model(1, || {
         let outer = limit(9);
         let middle = over(8, &outer);
         let (left, right) = (over(4, &middle), over(6, &middle));
@@ -400,7 +402,7 @@ fn check_empty(account: &Arc<Level>, bytes: u64) {
 
 #[test]
 fn a_lease_is_taken_back_while_its_owner_uses_it() {
-    model(3, || {
+    model(2, || {
         let account = limit(10);
         // Leases more than it takes.
         assert!(allocate(&account, 1));
@@ -445,7 +447,7 @@ fn a_shard_that_is_claimed_while_the_account_is_tight_hides_no_lease() {
 
 #[test]
 fn a_thread_that_ends_leaves_its_figures() {
-    model(3, || {
+    model(2, || {
         let outer = limit(10);
         let inner = over(UNLIMITED, &outer);
         let other = Arc::clone(&inner);

@@ -134,6 +134,12 @@ impl Account {
         if self.home_owner.load(Ordering::Relaxed) == key {
             return Some(&self.home);
         }
+        self.mine_in_table(key)
+    }
+
+    /// Apart, so that the way of the first thread is short enough to be inlined.
+    #[inline(never)]
+    fn mine_in_table(&self, key: usize) -> Option<&Shard> {
         self.table()?.find(key)
     }
 
@@ -296,8 +302,14 @@ impl Account {
         let growths = sum(&global.growths, |shard| &shard.growths);
         let bytes = self.reserved_locked();
         let peak = if COUNTS {
-            let peak = global.peak.load(Ordering::Relaxed);
-            peak.max(self.held_at_most()).max(bytes)
+            let mut least = self.held_at_most();
+            if self.limit == UNLIMITED {
+                // Seen before its owner has noted it: a later peak is not less. Under a limit it may
+                // be bytes that are not given out yet.
+                least = least.max(bytes);
+                global.peak.fetch_max(least, Ordering::Relaxed);
+            }
+            global.peak.load(Ordering::Relaxed).max(least).max(bytes)
         } else {
             0
         };

@@ -169,7 +169,7 @@ impl Shard {
     }
 
     /// All or none, so that no bytes are gone for a moment because of a request that is refused.
-    #[inline]
+    #[inline(never)]
     fn reserve_rest(&self, next: &Self, n: i64) -> bool {
         let each = |visit: &dyn Fn(&Self)| {
             let mut at = Some(next);
@@ -202,7 +202,14 @@ impl Shard {
             return;
         }
         self.commit_one(n, kind);
-        let mut at = self.parent();
+        if let Some(parent) = self.parent() {
+            parent.commit_rest(n, kind);
+        }
+    }
+
+    #[inline(never)]
+    fn commit_rest(&self, n: i64, kind: Kind) {
+        let mut at = Some(self);
         while let Some(shard) = at {
             shard.commit_one(n, kind);
             at = shard.parent();
@@ -236,7 +243,14 @@ impl Shard {
     #[inline(always)]
     pub(crate) fn give(&self, n: i64, kind: Kind) {
         self.give_one(n, kind);
-        let mut at = self.parent();
+        if let Some(parent) = self.parent() {
+            parent.give_rest(n, kind);
+        }
+    }
+
+    #[inline(never)]
+    fn give_rest(&self, n: i64, kind: Kind) {
+        let mut at = Some(self);
         while let Some(shard) = at {
             shard.give_one(n, kind);
             at = shard.parent();

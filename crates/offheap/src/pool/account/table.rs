@@ -8,6 +8,8 @@ use std::ptr::NonNull;
 /// Slots that one thread may have, one after the other.
 const PROBES: usize = if SLOTS < 8 { SLOTS } else { 8 };
 
+const _: () = assert!(SLOTS.is_power_of_two());
+
 /// The owners' keys are read by every thread, so they are on lines of their own: beside a shard that
 /// is written all the time, they would cost each of them a miss.
 #[repr(C, align(128))]
@@ -48,7 +50,7 @@ impl Table {
     #[inline]
     fn probes(key: usize) -> impl Iterator<Item = usize> {
         let first = ((key >> 4) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56;
-        (0..PROBES).map(move |i| (first as usize + i) % SLOTS)
+        (0..PROBES).map(move |i| (first as usize + i) & (SLOTS - 1))
     }
 
     /// The shard of the thread with this key.
