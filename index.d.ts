@@ -437,6 +437,12 @@ export declare function poolStats(pool: number): void
 /** A pool over `pool` that knows its live blocks, with as many native and JavaScript frames. */
 export declare function poolTrack(pool: number, nativeDepth: number, javascriptDepth: number): number
 
+/** Says when the allocator under a pool gives unused memory back by itself; -1 milliseconds: never. */
+export declare function poolTrim(pool: number, idleMs: number, minBytes: number): void
+
+/** Sets words 0 and 1 to the milliseconds and bytes of `pool_trim`; -1 milliseconds: never. */
+export declare function poolTrimPolicy(pool: number): void
+
 /**
  * Ends the observer over a pool that is nearest to it, if it is this environment's; returns its
  * number, or 0.

@@ -85,7 +85,7 @@ async function compare(group: string, work: Work): Promise<Result> {
   for (let process = 0; process < plan.processes; process += 1) {
     const runners = await Promise.all(contenders.map(([name]) => Runner.start(group, work, name)))
     if (work.measure === 'time') for (const runner of runners) await runner.run(plan.warmUp)
-    const rounds = work.measure === 'peak' ? 1 : Math.ceil(plan.rounds / plan.processes)
+    const rounds = work.measure !== 'time' ? 1 : Math.ceil(plan.rounds / plan.processes)
     for (let round = 0; round < rounds; round += 1) {
       for (let place = 0; place < runners.length; place += 1) {
         const index = (place + round) % runners.length
@@ -95,7 +95,7 @@ async function compare(group: string, work: Work): Promise<Result> {
     await Promise.all(runners.map((runner) => runner.stop()))
   }
   const figures = contenders.map(([name, { kind }], index) => figureOf(name, kind, samples[index]!))
-  const unit = work.measure === 'peak' ? 'MiB' : 'ns'
+  const unit = work.measure === 'time' ? 'ns' : 'MiB'
   return { group, name: work.name, what: work.what, unit, figures, targets: work.targets }
 }
 

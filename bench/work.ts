@@ -27,8 +27,11 @@ export interface Work {
   readonly name: string
   /** What exactly is done, for the reader of the figures. */
   readonly what: string
-  /** `time`: nanoseconds an operation. `peak`: by how many MiB the RSS was ever over its start. */
-  readonly measure: 'time' | 'peak'
+  /**
+   * `time`: nanoseconds an operation. `peak`: by how many MiB the RSS was ever over its start. `later`: by how many it is 2.5 s
+   * after the body, in which nobody does anything.
+   */
+  readonly measure: 'time' | 'peak' | 'later'
   /** Operations in one call of a body. The event loop turns after each call; the turn counts. */
   readonly operations: number
   readonly contenders: Readonly<Record<string, Contender>>

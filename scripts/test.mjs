@@ -13,7 +13,12 @@ const [which = 'all', ...options] = process.argv.slice(2)
 if (!['all', 'rust', 'node'].includes(which)) throw new Error(`unknown tests: ${which}; there are: all, rust, node`)
 
 /** Every set of allocator backends that the core can be built with; the one without any is without hooks, too. */
-const features = { none: '', jemalloc: 'jemalloc,hooks', mimalloc: 'mimalloc,hooks', both: 'jemalloc,mimalloc,hooks' }
+const features = {
+  none: 'statistics',
+  jemalloc: 'jemalloc,hooks,statistics',
+  mimalloc: 'mimalloc,hooks,statistics',
+  both: 'jemalloc,mimalloc,hooks,statistics',
+}
 // jemalloc's build does not support MSVC.
 if (process.platform === 'win32') for (const name of ['jemalloc', 'both']) delete features[name]
 
@@ -40,7 +45,7 @@ function rust() {
     {
       name: 'Rust, binding',
       // Hooks are always part of it.
-      command: ['cargo', 'test', '-p', 'offheap-node', '--lib', '--no-default-features', '--features', Object.values(features).at(-1).replace(',hooks', '')],
+      command: ['cargo', 'test', '-p', 'offheap-node', '--lib', '--no-default-features', '--features', Object.values(features).at(-1).replace(',hooks,statistics', '')],
     },
     ...(others.length > 0 ? [{ name: 'Rust, other crates', command: ['cargo', 'test', '--no-fail-fast', ...others.flatMap((name) => ['-p', name])] }] : []),
   ]

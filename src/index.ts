@@ -91,4 +91,5 @@ export {
 } from './sweep.js'
 export { revokeShared, type Ticket } from './ticket.js'
 export { type AllocationInfo, type AllocationSite, type Tags, type TrackOptions, withTags } from './tracking.js'
+export type { TrimOptions, TrimPolicy } from './trimming.js'
 export { TypedBufferBuilder } from './typed-buffer-builder.js'

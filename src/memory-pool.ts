@@ -19,6 +19,7 @@ import {
   type TrackOptions,
 } from './tracking.js'
 import { DEEPEST_STACK } from './stacks.js'
+import { setTrimPolicy, type TrimOptions, type TrimPolicy, trimPolicy } from './trimming.js'
 import {
   checkAlignmentArgument,
   checkBoolean,
@@ -309,9 +310,31 @@ export class MemoryPool {
     native.poolResetPeak(MemoryPool.#idOf(this))
   }
 
-  /** Asks the backend to give memory that no allocation uses back to the system. Takes milliseconds. */
+  /**
+   * Gives memory that no allocation uses back to the system now: all that this thread can, for every pool over the same
+   * backend, and the cached large blocks. Memory that other workers freed by mimalloc is given back by their own event
+   * loops, which are woken. Takes milliseconds.
+   */
   releaseUnused(): void {
     native.poolReleaseUnused(MemoryPool.#idOf(this))
+  }
+
+  /**
+   * Says when the backend gives unused memory back by itself: once `minBytes` were freed and nearly nothing was allocated
+   * for `idleMs`. It is on without a call, with 500 ms and 32 MiB; `false` switches it off, as `OFFHEAP_TRIM=0` does for all.
+   *
+   * The backend is the process's: this holds for every pool over it, in all workers. Buffers of 1 MiB and more belong to the
+   * pool `mapped`, whatever their own, and are kept for a second at most.
+   *
+   * @throws ERR_OFFHEAP_INVALID_ARGUMENT for what is no policy; ERR_OFFHEAP_NOT_SUPPORTED over memory that is no backend's
+   */
+  trim(options?: TrimOptions | false): void {
+    setTrimPolicy(MemoryPool.#idOf(this), options)
+  }
+
+  /** When the backend {@link trim}s; `undefined`: never. */
+  get trimPolicy(): TrimPolicy | undefined {
+    return trimPolicy(MemoryPool.#idOf(this))
   }
 
   /** Writes the backend's own statistics to the process's standard error. */

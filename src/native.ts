@@ -148,6 +148,9 @@ export interface NativeBinding {
   poolStats(pool: number): void
   poolResetPeak(pool: number): void
   poolReleaseUnused(pool: number): void
+  /** -1 milliseconds: never. */
+  poolTrim(pool: number, idleMs: number, minBytes: number): void
+  poolTrimPolicy(pool: number): void
   poolPrintStats(pool: number): void
   poolClose(pool: number): NativeSites | null
   poolDrop(pool: number): void

@@ -161,6 +161,8 @@ export const operations: Operations = {
   'MemoryPool#stats': calm(pool, (pool) => pool.stats()),
   'MemoryPool#resetPeak': calm(pool, (pool) => pool.resetPeak()),
   'MemoryPool#releaseUnused': calm(pool, (pool) => pool.releaseUnused()),
+  'MemoryPool#trim': calm(pool, (pool) => pool.trim()),
+  'MemoryPool#trimPolicy': calm(pool, (pool) => pool.trimPolicy),
   'MemoryPool#allocateBuffer': [
     on(pool, (pool) => pool.allocateBuffer(100).fill(1)),
     on(pool, (pool) => pool.allocateBuffer(0)),

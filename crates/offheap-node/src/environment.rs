@@ -1,6 +1,7 @@
 //! What one JavaScript environment (the main thread, a worker) owns.
 
 use crate::arguments::array_buffer;
+use crate::collecting;
 use crate::debugging;
 use crate::errors::disposed;
 use crate::events::Events;
@@ -15,7 +16,7 @@ use crate::uv::{self, Check, CreateSharedArrayBuffer};
 use napi::bindgen_prelude::{Env, Error, Object, Result, Status, Unknown};
 use napi::{JsValue, sys};
 use napi_derive::napi;
-use offheap::{Pool, origin};
+use offheap::{Pool, ThreadCollector, origin};
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::ffi::c_void;
 use std::ptr;
@@ -47,6 +48,8 @@ pub(crate) struct Environment {
     pub(crate) events: Arc<Events>,
     pub(crate) instrument: Instrument,
     pub(crate) failures: Failures,
+    /// Until the environment ends; `None` where the runtime has no way to wake its thread.
+    collector: RefCell<Option<ThreadCollector>>,
     external: Cell<i64>,
     /// Whether parked views are [watched](crate::slot::Slot::watch). Node: Bun and Deno keep the
     /// bytes of a buffer that their own work uses, and Deno's finalizers run on any thread.
@@ -179,6 +182,13 @@ impl Environment {
         }
     }
 
+    /// Gives back to the system what this thread has freed.
+    pub(crate) fn collect(&self) {
+        if let Some(collector) = &*self.collector.borrow() {
+            collector.collect();
+        }
+    }
+
     /// Whether one more parked view must give its pages back.
     pub(crate) fn is_over_budget(&self) -> bool {
         self.waiting.resident() > PARKED_BUDGET
@@ -216,6 +226,7 @@ unsafe extern "C" fn on_end(data: *mut c_void) {
     let state = unsafe { &*data.cast::<Environment>() };
     let env = Env::from_raw(state.env);
     // From now on nobody is told of anything.
+    drop(state.collector.take());
     state.events.close();
     debugging::set_thread_events(None);
     origin::this_thread_has_foreign_frames(false);
@@ -342,6 +353,7 @@ fn start(env: Env, words: Unknown<'_>, make_error: Unknown<'_>, options: u32) ->
         events,
         instrument: Instrument::default(),
         failures: Failures::default(),
+        collector: RefCell::new(collecting::register(env).ok()),
         external: Cell::new(0),
         watches_moves: options & (options::BUN | options::OTHER) == 0,
         external_buffers,

@@ -28,6 +28,7 @@
 mod arguments;
 mod buffers;
 mod builders;
+mod collecting;
 mod debugging;
 mod domains;
 mod environment;

@@ -6,7 +6,8 @@ use crate::errors::OrThrow;
 use crate::tracking::NativeSites;
 use napi::bindgen_prelude::Env;
 use napi_derive::napi;
-use offheap::{Error, Failing, Pool, Result};
+use offheap::{Error, Failing, Pool, Result, TrimPolicy};
+use std::time::Duration;
 
 /// Takes a pool in; word 0 is its key, and words 2 and 3 are the depths of the JavaScript stacks that it
 /// wants after and before each call.
@@ -184,6 +185,34 @@ pub fn pool_release_unused(env: Env, pool: f64) -> napi::Result<()> {
         .pool(pool)
         .map(|pool| pool.release_unused())
         .or_throw(env)
+}
+
+/// Says when the allocator under a pool gives unused memory back by itself; -1 milliseconds: never.
+#[napi(catch_unwind)]
+pub fn pool_trim(env: Env, pool: f64, idle_ms: f64, min_bytes: f64) -> napi::Result<()> {
+    let state = Environment::of(env)?;
+    let set = || {
+        let policy = if idle_ms == -1.0 {
+            None
+        } else {
+            Some(TrimPolicy {
+                idle: Duration::from_millis(size("idleMs", idle_ms)? as u64),
+                min_bytes: size("minBytes", min_bytes)? as u64,
+            })
+        };
+        state.pool(pool)?.trim(policy)
+    };
+    set().or_throw(env)
+}
+
+/// Sets words 0 and 1 to the milliseconds and bytes of `pool_trim`; -1 milliseconds: never.
+#[napi(catch_unwind)]
+pub fn pool_trim_policy(env: Env, pool: f64) -> napi::Result<()> {
+    let state = Environment::of(env)?;
+    let policy = state.pool(pool).or_throw(env)?.trim_policy();
+    state.set_number(0, policy.map_or(-1.0, |p| p.idle.as_millis() as f64));
+    state.set_word(1, policy.map_or(0, |p| p.min_bytes));
+    Ok(())
 }
 
 /// Prints the allocator's statistics to stderr.

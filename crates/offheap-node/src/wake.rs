@@ -6,6 +6,14 @@ use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// What a threadsafe function calls on its environment's thread.
+pub(crate) type OnCall = unsafe extern "C" fn(
+    env: sys::napi_env,
+    callback: sys::napi_value,
+    context: *mut c_void,
+    data: *mut c_void,
+);
+
 #[derive(Debug, Clone, Copy)]
 struct Function(NonNull<sys::napi_threadsafe_function__>);
 
@@ -50,19 +58,35 @@ unsafe extern "C" fn on_call(
 impl Wake {
     /// Has [`call`](Self::call) call `callback` from now on. The second time it does nothing.
     pub(crate) fn start(&self, env: Env, callback: Unknown<'_>) -> napi::Result<()> {
+        self.start_with(env, "offheap.events", callback.raw(), on_call)
+    }
+
+    /// As [`start`](Self::start), without JavaScript: `call` is called with the environment, or with
+    /// null when that ends.
+    pub(crate) fn start_native(&self, env: Env, name: &str, call: OnCall) -> napi::Result<()> {
+        self.start_with(env, name, ptr::null_mut(), call)
+    }
+
+    fn start_with(
+        &self,
+        env: Env,
+        name: &str,
+        callback: sys::napi_value,
+        call: OnCall,
+    ) -> napi::Result<()> {
         if lock(&self.0).is_some() {
             return Ok(());
         }
-        let name = env.create_string("offheap.events")?;
+        let name = env.create_string(name)?;
         let data = Arc::into_raw(Arc::clone(&self.0)).cast_mut();
         let mut made = ptr::null_mut();
-        // SAFETY: a live environment, a function (anything else is refused by status), a finalizer
-        // that gets the count back, and an out parameter. One thread is registered for all callers,
+        // SAFETY: a live environment, a function (anything else is refused by status) or null, for
+        // which `call` is enough, a finalizer that gets the count back, and an out parameter. One thread is registered for all callers,
         // who take turns by the lock and stop when the finalizer has run.
         let status = unsafe {
             sys::napi_create_threadsafe_function(
                 env.raw(),
-                callback.raw(),
+                callback,
                 ptr::null_mut(),
                 name.raw(),
                 0,
@@ -70,7 +94,7 @@ impl Wake {
                 data.cast(),
                 Some(on_end),
                 ptr::null_mut(),
-                Some(on_call),
+                Some(call),
                 &raw mut made,
             )
         };

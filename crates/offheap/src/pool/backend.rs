@@ -164,6 +164,24 @@ impl Backend {
             })
     }
 
+    /// Tells [`trim`] of bytes that a thread took or, negative, gave back.
+    pub(crate) const fn on_moved(self) -> fn(i64) {
+        use super::trim::moved;
+        match self {
+            #[cfg(feature = "mimalloc")]
+            Self::Mimalloc => |bytes| moved(Self::Mimalloc, bytes),
+            #[cfg(feature = "jemalloc")]
+            Self::Jemalloc => |bytes| moved(Self::Jemalloc, bytes),
+            Self::System => |bytes| moved(Self::System, bytes),
+            Self::Mapped => |bytes| moved(Self::Mapped, bytes),
+            #[cfg(feature = "mimalloc")]
+            Self::PlainMimalloc => |bytes| moved(Self::PlainMimalloc, bytes),
+            #[cfg(feature = "jemalloc")]
+            Self::PlainJemalloc => |bytes| moved(Self::PlainJemalloc, bytes),
+            Self::PlainSystem => |bytes| moved(Self::PlainSystem, bytes),
+        }
+    }
+
     /// The same allocator without our large blocks. `mapped` has no other.
     pub(crate) const fn plain(self) -> Self {
         match self {
@@ -334,9 +352,16 @@ impl Backend {
         trim::freed(Self::Mapped, size);
     }
 
-    /// Empties the cache of regions, too, which all backends share.
+    /// Empties the cache of regions, too, which all backends share, and has other threads give back
+    /// what only they can.
     pub(crate) fn release_unused(self) {
         region::release_unused();
+        self.sweep();
+        trim::release_unused(self);
+    }
+
+    /// Gives back what the allocator itself can from the calling thread.
+    pub(crate) fn sweep(self) {
         dispatch!(self, A => A::release_unused());
     }
 

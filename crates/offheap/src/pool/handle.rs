@@ -14,9 +14,10 @@ mod as_source;
 mod figures;
 mod freed;
 mod prefixed;
+mod trimming;
 
 use self::freed::{Freed, Seen};
-use super::account::{Account, UNLIMITED};
+use super::account::{Account, Kind, UNLIMITED};
 use super::backend::Backend;
 use super::inside::Inside;
 use super::memory_pool::{MemoryPool, Notice, Padding};
@@ -29,7 +30,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 /// Where the bytes come from.
 pub(super) enum Base {
@@ -47,19 +48,25 @@ pub(crate) struct PoolCore {
     given_name: Cow<'static, str>,
     parent: Option<Pool>,
     closed: AtomicBool,
+    /// Handles, but for a static's.
+    handles: AtomicUsize,
 }
+
+/// Pools that were closed and still exist: nobody looks for one while there is none.
+static CLOSED: AtomicUsize = AtomicUsize::new(0);
 
 /// A counted handle to a memory pool.
 ///
 /// Cloning is cheap (free for the built-in pools) and every buffer holds one, so a pool outlives
 /// its buffers by construction; Arrow's raw `MemoryPool*` does not (ARROW-4825).
 pub struct Pool {
-    /// A `PoolCore` that lives for ever when bit 0 is set, else one from `Arc::into_raw`.
+    /// A `PoolCore` that lives for ever when bit 0 is set, else one from `Box::into_raw`, which stays
+    /// where it is to its end: accounts below, and threads that end, have its address.
     core: NonNull<PoolCore>,
-    marker: PhantomData<Arc<PoolCore>>,
+    marker: PhantomData<PoolCore>,
 }
 
-// SAFETY: a handle is an `Arc` or a reference to a static; everything in the core is Sync.
+// SAFETY: a handle is a count or a reference to a static; everything in the core is Sync.
 unsafe impl Send for Pool {}
 // SAFETY: as above.
 unsafe impl Sync for Pool {}
@@ -70,13 +77,14 @@ impl PoolCore {
     /// A backend's own pool, to be kept in a static.
     pub(super) const fn of_backend(backend: Backend) -> Self {
         Self {
-            account: Account::new(UNLIMITED),
+            account: Account::telling(backend.on_moved()),
             base: Base::Backend(backend),
             padding: Padding::Rounded,
             name: Cow::Borrowed(backend.name()),
             given_name: Cow::Borrowed(backend.name()),
             parent: None,
             closed: AtomicBool::new(false),
+            handles: AtomicUsize::new(1),
         }
     }
 
@@ -112,12 +120,8 @@ impl PoolCore {
             given_name,
             parent: None,
             closed: AtomicBool::new(false),
+            handles: AtomicUsize::new(1),
         }
-    }
-
-    #[inline]
-    fn is_base(&self) -> bool {
-        self.parent.is_none()
     }
 }
 
@@ -146,11 +150,8 @@ impl Pool {
     }
 
     fn of_core(core: PoolCore) -> Self {
-        let raw = Arc::into_raw(Arc::new(core)).cast_mut();
-        // SAFETY: `Arc::into_raw` is never null.
-        let core = unsafe { NonNull::new_unchecked(raw) };
         Self {
-            core,
+            core: NonNull::from(Box::leak(Box::new(core))),
             marker: PhantomData,
         }
     }
@@ -192,6 +193,8 @@ impl Pool {
             Cow::Owned(name.to_owned()),
             self.core().given_name.clone(),
         );
+        // SAFETY: the parent's handle in the core keeps it where it is; the core's end retires first.
+        core.account = unsafe { Account::child(UNLIMITED, &self.core().account) };
         core.parent = Some(self.clone());
         Self::of_core(core)
     }
@@ -211,13 +214,15 @@ impl Pool {
             Base::Custom(source) => Base::Custom(Arc::clone(source)),
         };
         Self::of_core(PoolCore {
-            account: Account::new(limit),
+            // SAFETY: as in `child_named_over`.
+            account: unsafe { Account::child(limit, &self.core().account) },
             base,
             padding: self.core().padding,
             name: Cow::Owned(name),
             given_name,
             parent: Some(self.clone()),
             closed: AtomicBool::new(false),
+            handles: AtomicUsize::new(1),
         })
     }
 
@@ -229,7 +234,7 @@ impl Pool {
     #[inline]
     pub(super) fn core(&self) -> &PoolCore {
         let core = self.core.as_ptr().map_addr(|a| a & !STATIC);
-        // SAFETY: a static, or an Arc's content that this handle keeps alive.
+        // SAFETY: a static, or a box that this handle keeps alive.
         unsafe { &*core }
     }
 
@@ -270,25 +275,36 @@ impl Pool {
         })
     }
 
+    /// Whether a pool of the chain was closed.
+    #[inline]
+    fn is_any_closed(&self) -> bool {
+        CLOSED.load(Ordering::Acquire) != 0 && self.closed_core().is_some()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn closed_core(&self) -> Option<&PoolCore> {
+        self.chain()
+            .find(|core| core.closed.load(Ordering::Acquire))
+    }
+
     /// Refuses when a pool of the chain was closed; reserves under every limit.
     #[inline]
     fn admit(&self, n: u64) -> Result<Reserved<'_>> {
-        if self.core().is_base() && !self.core().closed.load(Ordering::Relaxed) {
-            return Ok(Reserved::new(self, n));
-        }
-        if let Some(closed) = self
-            .chain()
-            .find(|core| core.closed.load(Ordering::Acquire))
+        if CLOSED.load(Ordering::Acquire) != 0
+            && let Some(closed) = self.closed_core()
         {
             return Err(Error::closed(format!("pool '{}'", closed.name)));
         }
-        Account::reserve(self.chain().map(|core| &core.account), n)
+        self.core()
+            .account
+            .reserve(n)
             .map_err(|refuser| self.refused_by_limit(n, refuser))?;
         Ok(Reserved::new(self, n))
     }
 
     pub(super) fn unreserve(&self, n: u64) {
-        self.chain().for_each(|core| core.account.unreserve(n));
+        self.core().account.unreserve(n);
     }
 
     /// A new block of `size` bytes at a multiple of `alignment`, uninitialised.
@@ -313,8 +329,42 @@ impl Pool {
         self.allocate_with(size, alignment, true)
     }
 
+    /// The whole of it where nothing is rare: a backend's memory, a lease that has the bytes, no
+    /// closed pool.
     #[inline]
     fn allocate_with(
+        &self,
+        size: usize,
+        alignment: Alignment,
+        zeroed: bool,
+    ) -> Result<NonNull<u8>> {
+        let core = self.core();
+        if let Base::Backend(backend) = core.base
+            && let Some(bytes @ 1..) = padded(size)
+            && !self.is_any_closed()
+        {
+            let n = size as i64;
+            if !core.account.is_counted() {
+                if let Some(block) = backend.allocate(bytes, alignment, zeroed) {
+                    return Ok(block);
+                }
+            } else if let Some(shard) = core.account.mine()
+                && shard.reserve(n)
+            {
+                let Some(block) = backend.allocate(bytes, alignment, zeroed) else {
+                    shard.unreserve(n);
+                    return Err(self.refused_by_system(size));
+                };
+                shard.commit(n, Kind::Block);
+                return Ok(block);
+            }
+        }
+        self.allocate_slowly(size, alignment, zeroed)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn allocate_slowly(
         &self,
         size: usize,
         alignment: Alignment,
@@ -325,29 +375,32 @@ impl Pool {
         let block = if size == 0 {
             zero_size_block(alignment)
         } else {
-            self.allocate_block(size, alignment, zeroed)?
+            match self.allocate_block(size, alignment, zeroed)? {
+                Some(block) => block,
+                None => {
+                    drop(reserved);
+                    return Err(self.refused_by_system(size));
+                }
+            }
         };
         reserved.keep();
-        self.chain()
-            .for_each(|core| core.account.commit_allocation(n));
+        self.core().account.commit_allocation(n);
         Ok(block)
     }
 
+    /// `None` when the system refuses.
     #[inline]
     fn allocate_block(
         &self,
         size: usize,
         alignment: Alignment,
         zeroed: bool,
-    ) -> Result<NonNull<u8>> {
+    ) -> Result<Option<NonNull<u8>>> {
         let Some(bytes) = padded(size) else {
-            return Err(self.refused_by_system(size));
+            return Ok(None);
         };
         match &self.core().base {
-            Base::Backend(backend) => match backend.allocate(bytes, alignment, zeroed) {
-                Some(block) => Ok(block),
-                None => Err(self.refused_by_system(size)),
-            },
+            Base::Backend(backend) => Ok(backend.allocate(bytes, alignment, zeroed)),
             Base::Custom(source) => {
                 let bytes = self.source_size(size);
                 if zeroed {
@@ -355,6 +408,7 @@ impl Pool {
                 } else {
                     source.allocate(bytes, alignment)
                 }
+                .map(Some)
             }
         }
     }
@@ -463,19 +517,27 @@ impl Pool {
         let Some(growth) = new_size.checked_sub(old_size).filter(|n| *n > 0) else {
             // SAFETY: the caller's promise.
             let block = unsafe { self.reallocate_block(ptr, old_size, new_size, alignment)? };
-            let n = (old_size - new_size) as u64;
-            self.chain().for_each(|core| core.account.commit_shrink(n));
+            let block = block.ok_or_else(|| self.refused_by_system(new_size))?;
+            self.core()
+                .account
+                .commit_shrink((old_size - new_size) as u64);
             return Ok(block);
         };
         let n = growth as u64;
         let reserved = self.admit(n)?;
         // SAFETY: the caller's promise.
         let block = unsafe { self.reallocate_block(ptr, old_size, new_size, alignment)? };
+        let Some(block) = block else {
+            drop(reserved);
+            return Err(self.refused_by_system(new_size));
+        };
         reserved.keep();
-        self.chain().for_each(|core| core.account.commit_growth(n));
+        self.core().account.commit_growth(n);
         Ok(block)
     }
 
+    /// `None` when the system refuses.
+    ///
     /// # Safety
     /// As [`reallocate`](Self::reallocate).
     unsafe fn reallocate_block(
@@ -484,38 +546,35 @@ impl Pool {
         old_size: usize,
         new_size: usize,
         alignment: Alignment,
-    ) -> Result<NonNull<u8>> {
+    ) -> Result<Option<NonNull<u8>>> {
         if old_size == 0 {
             return if new_size == 0 {
-                Ok(ptr)
+                Ok(Some(ptr))
             } else {
                 self.allocate_block(new_size, alignment, false)
             };
         }
         if new_size == 0 {
             debug_assert!(false, "`reallocate` frees");
-            return Ok(ptr);
+            return Ok(Some(ptr));
         }
         let old = padded(old_size).unwrap_or(old_size);
         let Some(new) = padded(new_size) else {
-            return Err(self.refused_by_system(new_size));
+            return Ok(None);
         };
         match &self.core().base {
-            Base::Backend(_) if old == new => Ok(ptr),
+            Base::Backend(_) if old == new => Ok(Some(ptr)),
             Base::Backend(backend) => {
                 // SAFETY: the caller's promise; padded sizes are what was asked for.
-                match unsafe { backend.reallocate(ptr, old, new, alignment) } {
-                    Some(block) => Ok(block),
-                    None => Err(self.refused_by_system(new_size)),
-                }
+                Ok(unsafe { backend.reallocate(ptr, old, new, alignment) })
             }
             Base::Custom(source) => {
                 let (old, new) = (self.source_size(old_size), self.source_size(new_size));
                 if old == new {
-                    return Ok(ptr);
+                    return Ok(Some(ptr));
                 }
                 // SAFETY: the caller's promise, with the sizes that were asked for.
-                unsafe { source.reallocate(ptr, old, new, alignment) }
+                unsafe { source.reallocate(ptr, old, new, alignment) }.map(Some)
             }
         }
     }
@@ -528,6 +587,30 @@ impl Pool {
     /// - nobody uses the block any more.
     #[inline]
     pub unsafe fn free(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
+        let core = self.core();
+        if let Base::Backend(backend) = core.base
+            && size != 0
+        {
+            // A live block's size could be padded once, so it can be now.
+            let bytes = padded(size).unwrap_or(size);
+            // SAFETY: the caller's promise; the padded size is what was asked for.
+            unsafe { backend.free(ptr, bytes, alignment) };
+            match core.account.mine() {
+                _ if !core.account.is_counted() => {}
+                Some(shard) => shard.give(size as i64, Kind::Block),
+                None => core.account.commit_free(size as u64),
+            }
+            return;
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.free_slowly(ptr, size, alignment) };
+    }
+
+    /// # Safety
+    /// As [`free`](Self::free).
+    #[cold]
+    #[inline(never)]
+    unsafe fn free_slowly(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
         // SAFETY: the caller's promise.
         unsafe { self.free_counting(ptr, size, alignment, &mut Some(size)) };
     }
@@ -566,7 +649,8 @@ impl Pool {
         zeroed: bool,
     ) -> Result<NonNull<u8>> {
         debug_assert!(size != 0);
-        self.allocate_block(size, alignment, zeroed)
+        self.allocate_block(size, alignment, zeroed)?
+            .ok_or_else(|| self.refused_by_system(size))
     }
 
     /// The end of a block of [`allocate_uncounted`](Self::allocate_uncounted).
@@ -598,10 +682,9 @@ impl Pool {
             // SAFETY: the block is a live one of the source's, and `free_parked` will end it.
             unsafe { source.park(ptr, self.source_size(size)) };
         }
-        self.chain().for_each(|core| {
-            core.account.commit_free(size as u64);
-            core.account.park(size as u64);
-        });
+        let account = &self.core().account;
+        account.commit_free(size as u64);
+        account.park(size as u64);
     }
 
     /// Frees a block that was [parked](Self::park).
@@ -619,26 +702,7 @@ impl Pool {
                 _ => unsafe { self.free_block(ptr, size, alignment, &mut Some(size)) },
             }
         }
-        self.chain()
-            .for_each(|core| core.account.unpark(size as u64));
-    }
-}
-
-impl Drop for PoolCore {
-    /// Lets the chain go one pool after the other: limits and proxies nest as deep as a program
-    /// likes, a stack does not. (Adaptors do not: some thousand of them end it, in requests, too.)
-    fn drop(&mut self) {
-        let mut next = self.parent.take();
-        while let Some(pool) = next {
-            if pool.is_static() {
-                break;
-            }
-            let core = std::mem::ManuallyDrop::new(pool).core;
-            // SAFETY: without the bit, the pointer is `Arc::into_raw`'s; the handle's count is
-            // taken over.
-            let core = unsafe { Arc::from_raw(core.as_ptr().cast_const()) };
-            next = Arc::into_inner(core).and_then(|mut core| core.parent.take());
-        }
+        self.core().account.unpark(size as u64);
     }
 }
 
@@ -646,8 +710,9 @@ impl Clone for Pool {
     #[inline]
     fn clone(&self) -> Self {
         if !self.is_static() {
-            // SAFETY: without the bit, the pointer is `Arc::into_raw`'s and the Arc is alive.
-            unsafe { Arc::increment_strong_count(self.core.as_ptr()) };
+            // As `Arc`: a handle is there already, so nothing needs to be seen.
+            let handles = self.core().handles.fetch_add(1, Ordering::Relaxed);
+            assert!(handles <= isize::MAX as usize, "too many handles");
         }
         Self {
             core: self.core,
@@ -659,9 +724,45 @@ impl Clone for Pool {
 impl Drop for Pool {
     #[inline]
     fn drop(&mut self) {
-        if !self.is_static() {
-            // SAFETY: as in `clone`; this handle's count ends here.
-            unsafe { Arc::decrement_strong_count(self.core.as_ptr()) };
+        if !self.is_static() && self.core().handles.fetch_sub(1, Ordering::Release) == 1 {
+            // SAFETY: that was the last handle.
+            unsafe { Self::end(self.core) };
+        }
+    }
+}
+
+impl Pool {
+    /// Lets the chain go one pool after the other: limits and proxies nest as deep as a program
+    /// likes, a stack does not. (Adaptors do not: some thousand of them end it, in requests, too.)
+    ///
+    /// # Safety
+    /// - `core` is a box that no handle is left of.
+    #[cold]
+    #[inline(never)]
+    unsafe fn end(mut core: NonNull<PoolCore>) {
+        loop {
+            // What other threads did with their handles is seen from here on.
+            fence(Ordering::Acquire);
+            // SAFETY: the caller's promise, or the last handle's end below.
+            let mut ends = unsafe { Box::from_raw(core.as_ptr()) };
+            if *ends.closed.get_mut() {
+                CLOSED.fetch_sub(1, Ordering::Relaxed);
+            }
+            // Before its parent may end.
+            ends.account.retire();
+            let parent = ends.parent.take();
+            drop(ends);
+            let Some(parent) = parent else { return };
+            if parent.is_static() {
+                return;
+            }
+            let parent = std::mem::ManuallyDrop::new(parent).core;
+            // SAFETY: the handle that was just taken over keeps it.
+            let handles = unsafe { &parent.as_ref().handles };
+            if handles.fetch_sub(1, Ordering::Release) != 1 {
+                return;
+            }
+            core = parent;
         }
     }
 }

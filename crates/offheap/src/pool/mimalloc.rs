@@ -73,9 +73,13 @@ unsafe impl Allocator for Mimalloc {
     }
 
     fn release_unused() {
-        // SAFETY: mi_collect has no preconditions. It sweeps the calling thread's heap and the
-        // memory that other threads have given back.
-        unsafe { mi::mi_collect(true) };
+        // SAFETY: neither has preconditions. mi_collect sweeps the calling thread's heap, the memory
+        // that other threads have given back and the heaps of those that ended; it returns at once
+        // on a thread that has no heap yet, so there is an allocation first.
+        unsafe {
+            mi::mi_free(mi::mi_malloc(64));
+            mi::mi_collect(true);
+        }
     }
 
     fn print_stats() {

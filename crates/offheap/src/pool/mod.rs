@@ -17,7 +17,6 @@ mod region;
 mod reserved;
 mod statistics;
 mod system;
-#[allow(dead_code, reason = "told by the accounts and regions")]
 mod trim;
 mod zero;
 
@@ -38,3 +37,4 @@ pub(crate) use inside::Inside;
 pub use memory_pool::{MemoryPool, Notice, Padding};
 pub use options::PoolOptions;
 pub use statistics::{LeakReport, Statistics};
+pub use trim::{ThreadCollector, TrimPolicy};

@@ -11,6 +11,8 @@ mod buffers;
 mod builders;
 mod conformance;
 mod counted;
+#[cfg(feature = "statistics")]
+mod counting;
 #[cfg(feature = "hooks")]
 mod debug;
 mod default_pool;
@@ -39,3 +41,4 @@ mod sweep;
 mod sweep_driver;
 #[cfg(feature = "hooks")]
 mod track;
+mod trim;

@@ -14,13 +14,12 @@ impl Drop for Freed<'_> {
     #[inline]
     fn drop(&mut self) {
         let Some(size) = *self.freed else { return };
-        self.pool.chain().for_each(|core| {
-            if self.is_end {
-                core.account.commit_free(size as u64);
-            } else {
-                core.account.commit_shrink(size as u64);
-            }
-        });
+        let account = &self.pool.core().account;
+        if self.is_end {
+            account.commit_free(size as u64);
+        } else {
+            account.commit_shrink(size as u64);
+        }
     }
 }
 

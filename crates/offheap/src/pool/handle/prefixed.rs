@@ -9,16 +9,15 @@ use crate::alignment::{Alignment, padded};
 use crate::pool::reserved::Reserved;
 use crate::pool::zero::zero_size_block;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
 
 impl Pool {
     /// As `admit`, without an error.
     #[inline]
     fn admit_quietly(&self, n: u64) -> Option<Reserved<'_>> {
-        if self.chain().any(|core| core.closed.load(Ordering::Acquire)) {
+        if self.is_any_closed() {
             return None;
         }
-        super::Account::reserve(self.chain().map(|core| &core.account), n).ok()?;
+        self.core().account.reserve(n).ok()?;
         Some(Reserved::new(self, n))
     }
 
@@ -63,8 +62,7 @@ impl Pool {
             }
         };
         reserved.keep();
-        self.chain()
-            .for_each(|core| core.account.commit_allocation(n));
+        self.core().account.commit_allocation(n);
         Some(block)
     }
 
@@ -111,12 +109,11 @@ impl Pool {
         match reserved {
             Some(reserved) => {
                 reserved.keep();
-                self.chain()
-                    .for_each(|core| core.account.commit_growth(growth));
+                self.core().account.commit_growth(growth);
             }
             None => {
                 let n = (old_size - new_size) as u64;
-                self.chain().for_each(|core| core.account.commit_shrink(n));
+                self.core().account.commit_shrink(n);
             }
         }
         Some(moved)

@@ -42,7 +42,6 @@ mod tests;
 mod windows;
 
 pub(super) use os::{give_back, page_size, reserve};
-#[allow(unused_imports, reason = "`decay` is told by the timer of `trim`")]
 pub(crate) use regions::{
     allocate, decay, free, print_stats, reallocate, release_unused, statistics,
 };
