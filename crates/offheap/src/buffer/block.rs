@@ -52,9 +52,12 @@ const CONTROL_ALIGNMENT: Alignment = Alignment::DEFAULT;
 /// [`Buffer`](super::Buffer), [`MutableBuffer`](super::MutableBuffer) and
 /// [`ResizableBuffer`](super::ResizableBuffer) are the safe types.
 pub struct Block {
+    /// Bit 0 is set in clones: they are likely not the last to go.
     control: NonNull<Control>,
     marker: PhantomData<Control>,
 }
+
+const CLONE: usize = 1;
 
 // SAFETY: the counts are atomic, the pool and the owner are Send and Sync, and the memory is only
 // reached through raw pointers.
@@ -103,11 +106,12 @@ unsafe fn free_control(control: NonNull<Control>) {
     }
 }
 
-/// Frees a control block that nobody else has.
+/// Frees a control block that nobody else has, should a source panic.
 struct FreeControl(NonNull<Control>);
 
 impl Drop for FreeControl {
-    #[inline]
+    #[cold]
+    #[inline(never)]
     fn drop(&mut self) {
         // SAFETY: it is made for the last reference.
         unsafe { free_control(self.0) };
@@ -186,9 +190,16 @@ impl Block {
     }
 
     #[inline]
+    fn untagged(&self) -> NonNull<Control> {
+        let control = self.control.as_ptr().map_addr(|address| address & !CLONE);
+        // SAFETY: a control block's address is a multiple of 64, and not null.
+        unsafe { NonNull::new_unchecked(control) }
+    }
+
+    #[inline]
     fn control(&self) -> &Control {
         // SAFETY: the control block lives while a reference does.
-        unsafe { self.control.as_ref() }
+        unsafe { self.untagged().as_ref() }
     }
 
     /// The first byte.
@@ -236,7 +247,7 @@ impl Block {
     /// Whether two references are to one block.
     #[inline]
     pub fn ptr_eq(&self, other: &Self) -> bool {
-        self.control == other.control
+        self.untagged() == other.untagged()
     }
 
     /// Changes the size, moving the block if need be; the first `min(old, new)` bytes stay.
@@ -252,8 +263,9 @@ impl Block {
                 self.strong_count().saturating_sub(1).max(1)
             )));
         }
+        let mut control = self.untagged();
         // SAFETY: the only reference, and `self` is borrowed mutably.
-        let control = unsafe { self.control.as_mut() };
+        let control = unsafe { control.as_mut() };
         let Some(pool) = &control.pool else {
             return Err(Error::not_supported("foreign memory cannot be resized"));
         };
@@ -282,26 +294,50 @@ impl Block {
     /// and show as parked.
     pub fn park(self) -> ParkedBlock {
         let parked = ParkedBlock {
-            control: self.control,
+            control: self.untagged(),
             marker: PhantomData,
         };
         self.control().counts.park();
         drop(self);
         parked
     }
+}
 
-    #[cold]
-    #[inline(never)]
-    fn settle_parked(&self) {
-        let control = self.control();
-        if let Some(pool) = &control.pool {
-            // SAFETY: the block came from this pool, and `free_parked` ends it.
-            unsafe { pool.park(control.ptr, control.size) };
-        }
-        if control.counts.release_parked() {
-            // SAFETY: the last reference of both kinds.
-            unsafe { free_parked(self.control) };
-        }
+/// Ends a block and its account.
+///
+/// # Safety
+/// - No reference to the block is left, of either kind.
+#[inline(never)]
+unsafe fn free(control: NonNull<Control>) {
+    // SAFETY: the caller's promise: nobody else reads the control block.
+    let inner = unsafe { control.as_ref() };
+    // Also when debug hooks report by a panic.
+    let unwinding = FreeControl(control);
+    if let Some(pool) = &inner.pool {
+        // SAFETY: the block came from this pool with these figures, and nobody uses it.
+        unsafe { pool.free(inner.ptr, inner.size, inner.alignment) };
+    }
+    std::mem::forget(unwinding);
+    // SAFETY: the caller's promise.
+    unsafe { free_control(control) };
+}
+
+/// Ends a block's account; its memory, too, unless parked references are left.
+///
+/// # Safety
+/// - No strong reference to the block is left, and its account was not settled.
+#[cold]
+#[inline(never)]
+unsafe fn settle_parked(control: NonNull<Control>) {
+    // SAFETY: the strong references' share of the parked count keeps the control block.
+    let inner = unsafe { control.as_ref() };
+    if let Some(pool) = &inner.pool {
+        // SAFETY: the block came from this pool, and `free_parked` ends it.
+        unsafe { pool.park(inner.ptr, inner.size) };
+    }
+    if inner.counts.release_parked() {
+        // SAFETY: the last reference of both kinds.
+        unsafe { free_parked(control) };
     }
 }
 
@@ -323,7 +359,7 @@ impl Clone for Block {
     fn clone(&self) -> Self {
         self.control().counts.retain();
         Self {
-            control: self.control,
+            control: self.control.map_addr(|address| address | CLONE),
             marker: PhantomData,
         }
     }
@@ -332,19 +368,20 @@ impl Clone for Block {
 impl Drop for Block {
     #[inline]
     fn drop(&mut self) {
-        let control = self.control();
-        match control.counts.release() {
+        let control = self.untagged();
+        let counts = &self.control().counts;
+        let left = if self.control == control {
+            counts.release()
+        } else {
+            counts.release_shared()
+        };
+        // The control block's address, not `self`'s, goes out of line: handles stay in registers.
+        match left {
             Released::Shared => {}
-            Released::Free => {
-                // The last reference. Also when debug hooks report by a panic.
-                let _free = FreeControl(self.control);
-                if let Some(pool) = &control.pool {
-                    // SAFETY: the block came from this pool with these figures, and this was the
-                    // last reference.
-                    unsafe { pool.free(control.ptr, control.size, control.alignment) };
-                }
-            }
-            Released::Parked => self.settle_parked(),
+            // SAFETY: this was the last reference.
+            Released::Free => unsafe { free(control) },
+            // SAFETY: this was the last strong reference.
+            Released::Parked => unsafe { settle_parked(control) },
         }
     }
 }
