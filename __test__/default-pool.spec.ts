@@ -266,6 +266,7 @@ test.serial('every export is known here to allocate or not: a new one must be ad
     'jemallocStatsPrint',
     'jemallocStatsString',
     'memoryOverview',
+    'mappedMemoryPool',
     'mimallocMemoryPool',
     'objectMemoryPool',
     'printMemoryOverview',

@@ -4,7 +4,7 @@
  */
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { jemallocMemoryPool, type MemoryPool, mimallocMemoryPool, supportedMemoryBackends, systemMemoryPool } from 'offheap'
+import { jemallocMemoryPool, mappedMemoryPool, type MemoryPool, mimallocMemoryPool, supportedMemoryBackends, systemMemoryPool } from 'offheap'
 
 /** The root of the repository. */
 export const root = dirname(dirname(fileURLToPath(import.meta.url)))
@@ -21,6 +21,8 @@ export function backendPool(name: string): MemoryPool {
       return jemallocMemoryPool()
     case 'system':
       return systemMemoryPool()
+    case 'mapped':
+      return mappedMemoryPool()
     default:
       throw new Error(`the tests do not know the backend ${name}: teach fixtures.ts`)
   }

@@ -7,6 +7,7 @@ import {
   supportedMemoryBackends,
   systemMemoryPool,
   jemallocMemoryPool,
+  mappedMemoryPool,
   mimallocMemoryPool,
   totalAllocatedBytes,
 } from 'offheap'
@@ -222,7 +223,7 @@ test('#102 the default backend is one of the known ones', (t) => {
 })
 
 test('#105 factories give the pool they are named after, or say that it is not built in', (t) => {
-  for (const [name, factory] of Object.entries({ system: systemMemoryPool, jemalloc: jemallocMemoryPool, mimalloc: mimallocMemoryPool })) {
+  for (const [name, factory] of Object.entries({ system: systemMemoryPool, jemalloc: jemallocMemoryPool, mimalloc: mimallocMemoryPool, mapped: mappedMemoryPool })) {
     if (backends.includes(name)) {
       const pool = factory()
       t.is(pool.backendName, name)
@@ -239,14 +240,14 @@ test('#106 the supported backends include the system, the preferred one first', 
   t.true(backends.includes('system'))
   t.deepEqual(
     backends,
-    ['mimalloc', 'jemalloc', 'system'].filter((name) => backends.includes(name)),
+    ['mimalloc', 'jemalloc', 'system', 'mapped'].filter((name) => backends.includes(name)),
   )
   supportedMemoryBackends().length = 0
   t.deepEqual(supportedMemoryBackends(), backends)
 })
 
 test.serial('#113 printStats writes something to stderr on glibc, for every backend', async (t) => {
-  const names = { system: 'systemMemoryPool', jemalloc: 'jemallocMemoryPool', mimalloc: 'mimallocMemoryPool' } as Record<string, string>
+  const names = { system: 'systemMemoryPool', jemalloc: 'jemallocMemoryPool', mimalloc: 'mimallocMemoryPool', mapped: 'mappedMemoryPool' } as Record<string, string>
   for (const name of backends) {
     const { stdout, stderr, code } = await runScript(`
       const pool = offheap.${names[name]}()

@@ -2,7 +2,7 @@ import test, { type ExecutionContext } from 'ava'
 import { backends, runScript } from './support.js'
 
 /** The factory of each backend's pool. */
-const factories: Record<string, string> = { mimalloc: 'mimallocMemoryPool', jemalloc: 'jemallocMemoryPool', system: 'systemMemoryPool' }
+const factories: Record<string, string> = { mimalloc: 'mimallocMemoryPool', jemalloc: 'jemallocMemoryPool', system: 'systemMemoryPool', mapped: 'mappedMemoryPool' }
 
 /** Runs a script that prints one JSON value. */
 async function measure(t: ExecutionContext, script: string, env: Record<string, string> = {}): Promise<Record<string, number>> {

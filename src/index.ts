@@ -65,6 +65,7 @@ export {
   type LeakReport,
   MemoryPool,
   type MemoryPoolStats,
+  mappedMemoryPool,
   mimallocMemoryPool,
   type PoolOptions,
   type ScopeCounter,

@@ -613,6 +613,14 @@ export function mimallocMemoryPool(): MemoryPool {
   return backend('mimalloc')
 }
 
+/**
+ * The pool of the system's pages: whole pages for every block, each a mapping of its own below 1 MiB, given back as soon
+ * as it is freed. For blocks that are few and large, or whose pages are to be theirs alone.
+ */
+export function mappedMemoryPool(): MemoryPool {
+  return backend('mapped')
+}
+
 /** The backends that are built in, the preferred one first. */
 export function supportedMemoryBackends(): string[] {
   return native.supportedBackends()

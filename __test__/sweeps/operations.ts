@@ -125,6 +125,7 @@ export const operations: Operations = {
   // The backends' own pools do not fail; the control blocks do.
   systemMemoryPool: on(pool, () => use(offheap.systemMemoryPool())),
   mimallocMemoryPool: has('mimalloc') ? on(pool, () => use(offheap.mimallocMemoryPool())) : [],
+  mappedMemoryPool: on(pool, () => use(offheap.mappedMemoryPool())),
   jemallocMemoryPool: has('jemalloc') ? on(pool, () => use(offheap.jemallocMemoryPool())) : [],
   supportedMemoryBackends: calm(pool, () => offheap.supportedMemoryBackends().length),
   totalAllocatedBytes: calm(buffer, () => offheap.totalAllocatedBytes() >= 100),

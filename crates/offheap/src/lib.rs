@@ -49,9 +49,9 @@ pub use error::{Error, ErrorKind, Result};
 pub use interop::{AllocatorPool, GlobalAllocPool, PoolAllocator, PoolGlobalAlloc, PoolMalloc};
 pub use io::{BufferOutputStream, BufferReader, FixedSizeBufferWriter, MockOutputStream};
 pub use pool::{
-    LeakReport, MemoryPool, Notice, Padding, Pool, Statistics, default_memory_pool,
-    jemalloc_memory_pool, mimalloc_memory_pool, set_default_memory_pool, supported_memory_backends,
-    system_memory_pool, total_allocated_bytes,
+    LeakReport, MemoryPool, Notice, Padding, Pool, PoolOptions, Statistics, default_memory_pool,
+    jemalloc_memory_pool, mapped_memory_pool, mimalloc_memory_pool, set_default_memory_pool,
+    supported_memory_backends, system_memory_pool, total_allocated_bytes,
 };
 #[cfg(feature = "hooks")]
 pub use sweep::{SweepOptions, SweepReport, sweep_out_of_memory};

@@ -5,12 +5,16 @@
 use crate::alignment::Alignment;
 use crate::error::{Error, Result};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 #[cfg(feature = "jemalloc")]
 use super::jemalloc::Jemalloc;
+use super::mapped::Mapped;
 #[cfg(feature = "mimalloc")]
 use super::mimalloc::Mimalloc;
+use super::region::{self, THRESHOLD};
 use super::system::System;
+use super::trim;
 
 /// An allocator. Sizes are never zero and always multiples of 64.
 ///
@@ -52,13 +56,21 @@ pub(crate) unsafe trait Allocator {
 }
 
 /// What an allocator tells about all its memory, whoever asked for it. `None` is unknown.
+///
+/// Blocks of 1 MiB and more are [mapped by offheap](crate::pool::PoolOptions::large_blocks) for
+/// every backend. The live ones are in the backend's `usable` and `resident`, where it tells those;
+/// what was freed and waits for the next request is `cached` and in none of the others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BackendStatistics {
     /// Bytes in live blocks, rounding to size classes included.
     pub usable: Option<u64>,
-    /// Bytes of physical memory that the allocator holds.
+    /// Bytes of physical memory that the allocator holds. Of large blocks it is the most that can be
+    /// resident: all of their pages, touched or not.
     pub resident: Option<u64>,
+    /// Bytes of freed large blocks that wait, resident, for the next request of any backend: one
+    /// figure of the process, the same for each backend. It goes to zero within two seconds.
+    pub cached: Option<u64>,
     /// Bytes held by the allocator beyond its live blocks, to serve the next request.
     pub retained: Option<u64>,
     /// Bytes lost inside partly used pages.
@@ -73,6 +85,15 @@ pub(crate) enum Backend {
     #[cfg(feature = "jemalloc")]
     Jemalloc,
     System,
+    Mapped,
+    /// As `Mimalloc`, large blocks too.
+    #[cfg(feature = "mimalloc")]
+    PlainMimalloc,
+    /// As `Jemalloc`, large blocks too.
+    #[cfg(feature = "jemalloc")]
+    PlainJemalloc,
+    /// As `System`, large blocks too.
+    PlainSystem,
 }
 
 /// Every backend of this build, the preferred one first.
@@ -82,24 +103,41 @@ pub(crate) const BACKENDS: &[Backend] = &[
     #[cfg(feature = "jemalloc")]
     Backend::Jemalloc,
     Backend::System,
+    Backend::Mapped,
 ];
+
+/// The backends that serve their large blocks themselves, for comparison.
+pub(crate) const PLAIN_BACKENDS: &[Backend] = &[
+    #[cfg(feature = "mimalloc")]
+    Backend::PlainMimalloc,
+    #[cfg(feature = "jemalloc")]
+    Backend::PlainJemalloc,
+    Backend::PlainSystem,
+];
+
+/// Bytes in live regions of each backend, multiples of 64.
+static LARGE: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 
 /// Calls an [`Allocator`] function on the type behind a [`Backend`].
 macro_rules! dispatch {
     ($backend:expr, $name:ident => $call:expr) => {
         match $backend {
             #[cfg(feature = "mimalloc")]
-            Backend::Mimalloc => {
+            Backend::Mimalloc | Backend::PlainMimalloc => {
                 type $name = Mimalloc;
                 $call
             }
             #[cfg(feature = "jemalloc")]
-            Backend::Jemalloc => {
+            Backend::Jemalloc | Backend::PlainJemalloc => {
                 type $name = Jemalloc;
                 $call
             }
-            Backend::System => {
+            Backend::System | Backend::PlainSystem => {
                 type $name = System;
+                $call
+            }
+            Backend::Mapped => {
+                type $name = Mapped;
                 $call
             }
         }
@@ -125,8 +163,46 @@ impl Backend {
             })
     }
 
+    /// The same allocator without our large blocks. `mapped` has no other.
+    pub(crate) const fn plain(self) -> Self {
+        match self {
+            #[cfg(feature = "mimalloc")]
+            Self::Mimalloc | Self::PlainMimalloc => Self::PlainMimalloc,
+            #[cfg(feature = "jemalloc")]
+            Self::Jemalloc | Self::PlainJemalloc => Self::PlainJemalloc,
+            Self::System | Self::PlainSystem => Self::PlainSystem,
+            Self::Mapped => Self::Mapped,
+        }
+    }
+
+    /// Whether blocks from [`THRESHOLD`] on are regions.
+    fn uses_regions(self) -> bool {
+        match self {
+            Self::Mapped => true,
+            Self::PlainSystem => false,
+            #[cfg(feature = "mimalloc")]
+            Self::PlainMimalloc => false,
+            #[cfg(feature = "jemalloc")]
+            Self::PlainJemalloc => false,
+            _ => large_blocks_of_environment(),
+        }
+    }
+
     #[inline]
     pub(crate) fn allocate(
+        self,
+        size: usize,
+        alignment: Alignment,
+        zeroed: bool,
+    ) -> Option<NonNull<u8>> {
+        if size >= THRESHOLD {
+            return self.allocate_large(size, alignment, zeroed);
+        }
+        self.allocate_itself(size, alignment, zeroed)
+    }
+
+    #[inline]
+    fn allocate_itself(
         self,
         size: usize,
         alignment: Alignment,
@@ -145,6 +221,24 @@ impl Backend {
         new_size: usize,
         alignment: Alignment,
     ) -> Option<NonNull<u8>> {
+        if old_size.max(new_size) >= THRESHOLD {
+            // SAFETY: the caller keeps the contract, which is the same.
+            return unsafe { self.reallocate_large(ptr, old_size, new_size, alignment) };
+        }
+        // SAFETY: as above.
+        unsafe { self.reallocate_itself(ptr, old_size, new_size, alignment) }
+    }
+
+    /// # Safety
+    /// As [`Allocator::reallocate`].
+    #[inline]
+    unsafe fn reallocate_itself(
+        self,
+        ptr: NonNull<u8>,
+        old_size: usize,
+        new_size: usize,
+        alignment: Alignment,
+    ) -> Option<NonNull<u8>> {
         NonNull::new(dispatch!(self, A => {
             // SAFETY: the caller keeps the contract, which is the same.
             unsafe { A::reallocate(ptr.as_ptr(), old_size, new_size, alignment) }
@@ -155,29 +249,156 @@ impl Backend {
     /// As [`Allocator::free`].
     #[inline]
     pub(crate) unsafe fn free(self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
+        if size >= THRESHOLD {
+            // SAFETY: the caller keeps the contract, which is the same.
+            return unsafe { self.free_large(ptr, size, alignment) };
+        }
+        // SAFETY: as above.
+        unsafe { self.free_itself(ptr, size, alignment) }
+    }
+
+    /// # Safety
+    /// As [`Allocator::free`].
+    #[inline]
+    unsafe fn free_itself(self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
         dispatch!(self, A => {
             // SAFETY: the caller keeps the contract, which is the same.
             unsafe { A::free(ptr.as_ptr(), size, alignment) }
         });
     }
 
+    #[cold]
+    #[inline(never)]
+    fn allocate_large(
+        self,
+        size: usize,
+        alignment: Alignment,
+        zeroed: bool,
+    ) -> Option<NonNull<u8>> {
+        if !self.uses_regions() {
+            return self.allocate_itself(size, alignment, zeroed);
+        }
+        let block = NonNull::new(region::allocate(size, alignment, zeroed))?;
+        LARGE[self as usize].fetch_add(size as u64, Ordering::Relaxed);
+        Some(block)
+    }
+
+    /// # Safety
+    /// As [`Allocator::reallocate`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn reallocate_large(
+        self,
+        ptr: NonNull<u8>,
+        old_size: usize,
+        new_size: usize,
+        alignment: Alignment,
+    ) -> Option<NonNull<u8>> {
+        if !self.uses_regions() {
+            // SAFETY: the caller keeps the contract, which is the same.
+            return unsafe { self.reallocate_itself(ptr, old_size, new_size, alignment) };
+        }
+        if old_size.min(new_size) >= THRESHOLD {
+            // SAFETY: the caller keeps the contract; from the threshold on, a block is a region.
+            let block = unsafe { region::reallocate(ptr.as_ptr(), old_size, new_size, alignment) };
+            let block = NonNull::new(block)?;
+            let large = &LARGE[self as usize];
+            large.fetch_add(
+                (new_size as u64).wrapping_sub(old_size as u64),
+                Ordering::Relaxed,
+            );
+            return Some(block);
+        }
+        // From the allocator to a region, or back.
+        let block = self.allocate(new_size, alignment, false)?;
+        // SAFETY: both blocks have as many bytes, and a new block overlaps no live one.
+        unsafe { block.copy_from_nonoverlapping(ptr, old_size.min(new_size)) };
+        // SAFETY: the caller gives the old block up.
+        unsafe { self.free(ptr, old_size, alignment) };
+        Some(block)
+    }
+
+    /// # Safety
+    /// As [`Allocator::free`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn free_large(self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
+        if !self.uses_regions() {
+            // SAFETY: the caller keeps the contract, which is the same.
+            return unsafe { self.free_itself(ptr, size, alignment) };
+        }
+        // SAFETY: the caller keeps the contract; from the threshold on, a block is a region.
+        unsafe { region::free(ptr.as_ptr(), size, alignment) };
+        LARGE[self as usize].fetch_sub(size as u64, Ordering::Relaxed);
+        trim::freed(Self::Mapped, size);
+    }
+
+    /// Empties the cache of regions, too, which all backends share.
     pub(crate) fn release_unused(self) {
+        region::release_unused();
         dispatch!(self, A => A::release_unused());
     }
 
     pub(crate) fn print_stats(self) {
         dispatch!(self, A => A::print_stats());
+        if self.uses_regions() {
+            region::print_stats();
+        }
     }
 
     pub(crate) fn statistics(self) -> BackendStatistics {
-        dispatch!(self, A => A::statistics())
+        let mut itself = dispatch!(self, A => A::statistics());
+        if self.uses_regions() {
+            let large = LARGE[self as usize].load(Ordering::Relaxed);
+            itself.usable = itself.usable.map(|bytes| bytes + large);
+            itself.resident = itself.resident.map(|bytes| bytes + large);
+            itself.cached = Some(region::statistics().cached);
+        }
+        itself
     }
+}
+
+/// Whether `OFFHEAP_LARGE_BLOCKS` leaves the large blocks to us: anything but `0` and `false` does.
+/// Read once, without allocating, and only from memory of C's: an allocator is asking.
+fn large_blocks_of_environment() -> bool {
+    const UNKNOWN: u8 = 0;
+    const OURS: u8 = 1;
+    const THEIRS: u8 = 2;
+    static ANSWER: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+    #[cold]
+    fn find() -> u8 {
+        // SAFETY: a C string. What C answers is null or a C string, which stays while nobody sets
+        // the variable, as std asks of those who set one.
+        let value = unsafe {
+            let value = libc::getenv(c"OFFHEAP_LARGE_BLOCKS".as_ptr());
+            if value.is_null() {
+                return OURS;
+            }
+            std::ffi::CStr::from_ptr(value)
+        };
+        match value.to_bytes() {
+            b"0" | b"false" => THEIRS,
+            _ => OURS,
+        }
+    }
+    let mut answer = ANSWER.load(Ordering::Relaxed);
+    if answer == UNKNOWN {
+        // Whoever was first decides: the environment may change, a block's home may not.
+        let found = find();
+        answer = match ANSWER.compare_exchange(UNKNOWN, found, Ordering::Relaxed, Ordering::Relaxed)
+        {
+            Ok(_) => found,
+            Err(first) => first,
+        };
+    }
+    answer == OURS
 }
 
 /// The names of this build's backends, for messages.
 pub(crate) const SUPPORTED: &str = match (cfg!(feature = "mimalloc"), cfg!(feature = "jemalloc")) {
-    (true, true) => "one of 'mimalloc', 'jemalloc', 'system'",
-    (true, false) => "one of 'mimalloc', 'system'",
-    (false, true) => "one of 'jemalloc', 'system'",
-    (false, false) => "'system'",
+    (true, true) => "one of 'mimalloc', 'jemalloc', 'system', 'mapped'",
+    (true, false) => "one of 'mimalloc', 'system', 'mapped'",
+    (false, true) => "one of 'jemalloc', 'system', 'mapped'",
+    (false, false) => "one of 'system', 'mapped'",
 };

@@ -1,7 +1,8 @@
 //! The built-in pools, and which of them is the default.
 
-use super::backend::{BACKENDS, Backend, SUPPORTED};
+use super::backend::{BACKENDS, Backend, PLAIN_BACKENDS, SUPPORTED};
 use super::handle::{Pool, PoolCore};
+use super::options::PoolOptions;
 use crate::domain::Slot;
 use crate::error::Result;
 use std::io::Write;
@@ -12,6 +13,12 @@ static SYSTEM: PoolCore = PoolCore::of_backend(Backend::System);
 static MIMALLOC: PoolCore = PoolCore::of_backend(Backend::Mimalloc);
 #[cfg(feature = "jemalloc")]
 static JEMALLOC: PoolCore = PoolCore::of_backend(Backend::Jemalloc);
+static MAPPED: PoolCore = PoolCore::of_backend(Backend::Mapped);
+static PLAIN_SYSTEM: PoolCore = PoolCore::of_backend(Backend::PlainSystem);
+#[cfg(feature = "mimalloc")]
+static PLAIN_MIMALLOC: PoolCore = PoolCore::of_backend(Backend::PlainMimalloc);
+#[cfg(feature = "jemalloc")]
+static PLAIN_JEMALLOC: PoolCore = PoolCore::of_backend(Backend::PlainJemalloc);
 
 /// The pool of a backend that users get: under debug hooks when the environment asks for them.
 fn core_of(backend: Backend) -> &'static PoolCore {
@@ -28,6 +35,7 @@ static DEBUGGED: LazyLock<Option<Vec<PoolCore>>> = LazyLock::new(|| {
     let hooks = crate::adaptor::environment_debug()?;
     let mut cores: Vec<_> = BACKENDS
         .iter()
+        .chain(PLAIN_BACKENDS)
         .map(|backend| {
             let plain = Pool::of_static(plain_core_of(*backend));
             (*backend as usize, hooks.core_over(plain, backend.name()))
@@ -50,6 +58,12 @@ fn plain_core_of(backend: Backend) -> &'static PoolCore {
         #[cfg(feature = "jemalloc")]
         Backend::Jemalloc => &JEMALLOC,
         Backend::System => &SYSTEM,
+        Backend::Mapped => &MAPPED,
+        #[cfg(feature = "mimalloc")]
+        Backend::PlainMimalloc => &PLAIN_MIMALLOC,
+        #[cfg(feature = "jemalloc")]
+        Backend::PlainJemalloc => &PLAIN_JEMALLOC,
+        Backend::PlainSystem => &PLAIN_SYSTEM,
     }
 }
 
@@ -163,6 +177,13 @@ pub fn jemalloc_memory_pool() -> Result<Pool> {
     memory_pool_named("jemalloc")
 }
 
+/// The pool of the system's pages: whole pages for every block, each a mapping of its own below
+/// 1 MiB, given back as soon as it is freed. For blocks that are few and large, or whose pages are
+/// to be theirs alone.
+pub fn mapped_memory_pool() -> Pool {
+    Pool::of_static(core_of(Backend::Mapped))
+}
+
 /// A backend's pool by its name.
 ///
 /// # Errors
@@ -170,6 +191,22 @@ pub fn jemalloc_memory_pool() -> Result<Pool> {
 /// - [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a name that is none.
 pub fn memory_pool_named(name: &str) -> Result<Pool> {
     Backend::named(name).map(|backend| Pool::of_static(core_of(backend)))
+}
+
+/// A backend's pool by its name, another one for each set of options: what is allocated from one
+/// does not count into the other.
+///
+/// # Errors
+/// As [`memory_pool_named`].
+pub fn memory_pool_named_with(name: &str, options: &PoolOptions) -> Result<Pool> {
+    Backend::named(name).map(|backend| {
+        let backend = if options.large_blocks {
+            backend
+        } else {
+            backend.plain()
+        };
+        Pool::of_static(core_of(backend))
+    })
 }
 
 /// The names of this build's backends, the preferred one first.
@@ -181,6 +218,7 @@ pub fn supported_memory_backends() -> Vec<&'static str> {
 pub fn total_allocated_bytes() -> u64 {
     BACKENDS
         .iter()
+        .chain(PLAIN_BACKENDS)
         .map(|backend| core_of(*backend).account.snapshot().bytes)
         .sum()
 }

@@ -355,11 +355,11 @@ fn case_99_a_pool_goes_with_its_last_user() {
 #[test]
 fn case_102_105_106_backends() {
     let supported = supported_memory_backends();
-    assert!(supported.contains(&"system"));
+    assert!(supported.ends_with(&["system", "mapped"]));
     assert!(
         supported
             .iter()
-            .all(|name| ["mimalloc", "jemalloc", "system"].contains(name))
+            .all(|name| ["mimalloc", "jemalloc", "system", "mapped"].contains(name))
     );
     assert!(
         supported.contains(
@@ -371,6 +371,7 @@ fn case_102_105_106_backends() {
     assert_eq!(supported.contains(&"mimalloc"), cfg!(feature = "mimalloc"));
     assert_eq!(supported.contains(&"jemalloc"), cfg!(feature = "jemalloc"));
     assert_eq!(system_memory_pool().backend_name(), "system");
+    assert_eq!(offheap::mapped_memory_pool().backend_name(), "mapped");
     for (name, pool) in [
         ("mimalloc", mimalloc_memory_pool()),
         ("jemalloc", jemalloc_memory_pool()),

@@ -385,8 +385,11 @@ pub(super) const EXEMPT: &[(&str, &[&str])] = &[
     (
         "names a pool that exists, or sets which one is used",
         &[
+            "PoolOptions::without_large_blocks",
             "jemalloc_memory_pool",
+            "mapped_memory_pool",
             "memory_pool_named",
+            "memory_pool_named_with",
             "mimalloc_memory_pool",
             "set_default_memory_pool",
             "system_memory_pool",
