@@ -279,6 +279,55 @@ impl BitmapBuilder {
         Ok(())
     }
 
+    /// Appends `n` bits, `make(0)` to `make(n - 1)`: the result of a comparison, say. Several are
+    /// made at once where they can be.
+    ///
+    /// # Errors
+    /// As [`Pool::allocate`]; `make` is then not called.
+    pub fn append_from_fn(&mut self, n: usize, mut make: impl FnMut(usize) -> bool) -> Result<()> {
+        self.make_room(n)?;
+        let words = n / WORD * WORD;
+        for first in (0..words).step_by(WORD) {
+            let word = (0..WORD).fold(0, |word, i| word | u64::from(make(first + i)) << i);
+            self.push(word, WORD);
+        }
+        let rest = n - words;
+        if rest > 0 {
+            let word = (0..rest).fold(0, |word, i| word | u64::from(make(words + i)) << i);
+            self.push(word, rest);
+        }
+        Ok(())
+    }
+
+    /// Appends what an iterator gives.
+    ///
+    /// # Errors
+    /// As [`Pool::allocate`]; what was appended before is then taken back.
+    pub fn append_iter(&mut self, bits: impl IntoIterator<Item = bool>) -> Result<()> {
+        let words = self.bytes.len();
+        let before = (self.word, self.len, self.ones);
+        let mut bits = bits.into_iter().fuse();
+        // A wrong lower bound costs memory, not correctness; one that cannot be had, nothing.
+        let _ = self.make_room(bits.size_hint().0);
+        loop {
+            let (mut word, mut n) = (0, 0);
+            for bit in bits.by_ref().take(WORD) {
+                word |= u64::from(bit) << n;
+                n += 1;
+            }
+            if n == 0 {
+                return Ok(());
+            }
+            if let Err(error) = self.make_room(n) {
+                // What was pending then may have been written behind the words since.
+                self.bytes.rewind(words)?;
+                (self.word, self.len, self.ones) = before;
+                return Err(error);
+            }
+            self.push(word, n);
+        }
+    }
+
     /// Appends `n` times the same bit.
     ///
     /// # Errors

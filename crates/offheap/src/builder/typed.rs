@@ -1,9 +1,8 @@
 //! Builders of numbers.
 
 use super::bytes::BufferBuilder;
-use super::native::Native;
 use crate::alignment::Alignment;
-use crate::buffer::MutableBuffer;
+use crate::buffer::{MutableBuffer, Native};
 use crate::error::{Error, Result};
 use crate::pool::Pool;
 use std::fmt;
@@ -104,16 +103,44 @@ impl<T: Native> TypedBufferBuilder<T> {
     /// As [`Pool::allocate`]; what was appended before is then taken back.
     pub fn append_iter(&mut self, values: impl IntoIterator<Item = T>) -> Result<()> {
         let before = self.bytes.len();
-        let values = values.into_iter();
+        let mut values = values.into_iter().fuse();
         // A wrong lower bound costs memory, not correctness; one that cannot be had, nothing.
         let room = values.size_hint().0.checked_mul(size_of::<T>());
         let _ = room.map(|room| self.bytes.ensure(room));
-        for value in values {
+        loop {
+            let len = self.len();
+            let mut filled = 0;
+            // The places first: no value is taken that there is none for.
+            for (place, value) in self.spare().iter_mut().zip(values.by_ref()) {
+                place.write(value);
+                filled += 1;
+            }
+            // SAFETY: as many values more are written, in the room.
+            unsafe { self.set_len(len + filled) };
+            let Some(value) = values.next() else {
+                return Ok(());
+            };
             if let Err(error) = self.append(value) {
                 self.bytes.rewind(before)?;
                 return Err(error);
             }
         }
+    }
+
+    /// Appends `n` values, `make(0)` to `make(n - 1)`. The number is known before, so the loop has
+    /// no check for room and several values are made at once where they can be.
+    ///
+    /// # Errors
+    /// As [`Pool::allocate`]; `make` is then not called.
+    pub fn append_from_fn(&mut self, n: usize, mut make: impl FnMut(usize) -> T) -> Result<()> {
+        let bytes = self.bytes_for(n)?;
+        self.bytes.ensure(bytes)?;
+        let len = self.bytes.len();
+        for (i, place) in self.spare()[..n].iter_mut().enumerate() {
+            place.write(make(i));
+        }
+        // SAFETY: `n` values are written. Should `make` panic, none of them counts.
+        unsafe { self.bytes.set_len(len + bytes) };
         Ok(())
     }
 
