@@ -122,8 +122,16 @@ fn buffers(quick: bool) {
                         &limit,
                     )));
                 }),
+                each("zeroed", || {
+                    drop(black_box(MutableBuffer::zeroed(size, &pool)));
+                }),
                 each("arrow-rs", || {
                     drop(black_box(arrow_buffer::MutableBuffer::with_capacity(size)));
+                }),
+                each("arrow-rs, zeroed", || {
+                    drop(black_box(arrow_buffer::MutableBuffer::from_len_zeroed(
+                        size,
+                    )));
                 }),
             ],
         );
@@ -241,6 +249,14 @@ fn bits(quick: bool) {
                 }
                 black_box(builder.finish());
             }),
+            whole("offheap, function", |n| {
+                let mut builder = BitmapBuilder::new(&pool);
+                builder.append_from_fn(n, |i| bools[i]).unwrap();
+                black_box(builder.finish(true).unwrap());
+            }),
+            whole("arrow-rs, function", |n| {
+                black_box(arrow_buffer::MutableBuffer::collect_bool(n, |i| bools[i]));
+            }),
             whole("arrow-rs, bulk", |n| {
                 let mut builder = arrow_buffer::BooleanBufferBuilder::new(0);
                 builder.append_slice(&bools[..n]);
@@ -297,6 +313,11 @@ fn values(quick: bool) {
             whole("offheap, iterator", |n| {
                 let mut builder = TypedBufferBuilder::<i64>::new(&pool);
                 builder.append_iter((0..n).map(|i| (i & 1) as i64)).unwrap();
+                black_box(builder.finish(true).unwrap());
+            }),
+            whole("offheap, function", |n| {
+                let mut builder = TypedBufferBuilder::<i64>::new(&pool);
+                builder.append_from_fn(n, |i| (i & 1) as i64).unwrap();
                 black_box(builder.finish(true).unwrap());
             }),
             whole("arrow-rs", |n| {

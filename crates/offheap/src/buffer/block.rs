@@ -3,7 +3,7 @@
 //! ```text
 //!   Block (8 bytes) ──▶ Control (one 64-byte line) ──▶ the memory
 //!                        strong, parked counts           │
-//!                        size, capacity, alignment       └ from `pool`, or foreign, kept by `owner`
+//!                        size, alignment                 └ from `pool`, or foreign, kept by `owner`
 //! ```
 //!
 //! The control block is separate from the data: a header in front of it would turn 4096 bytes into
@@ -28,9 +28,6 @@ struct Control {
     ptr: NonNull<u8>,
     /// Bytes asked for and counted.
     size: usize,
-    /// Bytes that may be written: `size` rounded up to 64 (foreign memory and guarded pools:
-    /// `size`).
-    capacity: usize,
     /// Where the memory came from; `None` for foreign memory.
     pool: Option<Pool>,
     /// Boxed twice: one word, so that a control block is one line.
@@ -97,7 +94,7 @@ impl Drop for ControlPlace {
 
 /// # Safety
 /// - `control` came from [`ControlPlace::fill`], and nobody uses it any more.
-#[inline]
+#[inline(always)]
 unsafe fn free_control(control: NonNull<Control>) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -110,12 +107,20 @@ unsafe fn free_control(control: NonNull<Control>) {
 struct FreeControl(NonNull<Control>);
 
 impl Drop for FreeControl {
-    #[cold]
-    #[inline(never)]
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: it is made for the last reference.
-        unsafe { free_control(self.0) };
+        unsafe { free_control_cold(self.0) };
     }
+}
+
+/// # Safety
+/// - As [`free_control`].
+#[cold]
+#[inline(never)]
+unsafe fn free_control_cold(control: NonNull<Control>) {
+    // SAFETY: the caller's promise.
+    unsafe { free_control(control) };
 }
 
 #[cold]
@@ -141,7 +146,6 @@ impl Block {
             counts: Counts::new(),
             ptr,
             size,
-            capacity: pool.capacity_of(size),
             pool: Some(pool.clone()),
             owner: None,
             alignment,
@@ -171,7 +175,6 @@ impl Block {
             counts: Counts::new(),
             ptr,
             size,
-            capacity: size,
             pool: None,
             owner: Some(Box::new(Box::new(owner))),
             alignment: Alignment::new(lowest)?,
@@ -214,11 +217,12 @@ impl Block {
         self.control().size
     }
 
-    /// Bytes that may be written: the size rounded up to 64, except under debug hooks, whose guards
-    /// start at the size.
+    /// Bytes that may be written: the size rounded up to 64, except of foreign memory and under
+    /// debug hooks, whose guards start at the size.
     #[inline]
     pub fn capacity(&self) -> usize {
-        self.control().capacity
+        let size = self.size();
+        self.pool().map_or(size, |pool| pool.capacity_of(size))
     }
 
     /// The alignment asked for (foreign memory: what its address happens to have, at most 4096).
@@ -274,7 +278,6 @@ impl Block {
             unsafe { pool.reallocate(control.ptr, control.size, new_size, control.alignment)? };
         control.ptr = ptr;
         control.size = new_size;
-        control.capacity = pool.capacity_of(new_size);
         Ok(())
     }
 
@@ -311,13 +314,13 @@ impl Block {
 unsafe fn free(control: NonNull<Control>) {
     // SAFETY: the caller's promise: nobody else reads the control block.
     let inner = unsafe { control.as_ref() };
-    // Also when debug hooks report by a panic.
-    let unwinding = FreeControl(control);
     if let Some(pool) = &inner.pool {
+        // Also when debug hooks report by a panic.
+        let unwinding = FreeControl(control);
         // SAFETY: the block came from this pool with these figures, and nobody uses it.
         unsafe { pool.free(inner.ptr, inner.size, inner.alignment) };
+        std::mem::forget(unwinding);
     }
-    std::mem::forget(unwinding);
     // SAFETY: the caller's promise.
     unsafe { free_control(control) };
 }

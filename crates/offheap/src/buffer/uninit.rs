@@ -22,14 +22,12 @@ impl UninitBuffer {
     #[inline]
     pub fn allocate(size: usize, alignment: Alignment, pool: &Pool) -> Result<Self> {
         let block = Block::allocate(size, alignment, pool, false)?;
-        if block.capacity() > size {
+        if !size.is_multiple_of(64) {
             // SAFETY: the capacity may be written, and nobody else knows the block.
             unsafe {
-                block
-                    .as_ptr()
-                    .add(size)
-                    .write_bytes(0, block.capacity() - size)
-            };
+                let padding = block.as_ptr().add(size);
+                padding.write_bytes(0, block.capacity() - size);
+            }
         }
         Ok(Self { block })
     }
