@@ -27,12 +27,10 @@ fn timed(body: impl FnOnce()) -> f64 {
 }
 
 /// An operation that is repeated.
-fn each<'a>(peer: &'static str, mut body: impl FnMut() + Clone + 'a) -> Entry<'a> {
-    let _ = &mut body;
+fn each<'a>(peer: &'static str, body: impl Fn() + 'a) -> Entry<'a> {
     Entry {
         peer,
         body: Box::new(move |n| {
-            let mut body = body.clone();
             timed(|| {
                 for _ in 0..n {
                     body();
@@ -372,7 +370,8 @@ fn bytes(quick: bool) {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let quick = arguments.iter().any(|argument| argument == "--quick");
-    let works: [(&str, fn(bool)); 4] = [
+    type Work = (&'static str, fn(bool));
+    let works: [Work; 4] = [
         ("buffers", buffers),
         ("bits", bits),
         ("values", values),

@@ -23,7 +23,10 @@ use std::mem::MaybeUninit;
 /// ```
 ///
 /// Lengths and capacities are numbers of values. Growth, errors and counting are as for
-/// [`BufferBuilder`]. An append costs 0.4 to 0.8 ns once the memory is there.
+/// [`BufferBuilder`]. An append costs 0.8 ns once the memory is there and 1.0 from empty, where
+/// `Vec::push` costs 1.4 and 1.6: a builder in a local variable stays in registers. Whole runs of values cost
+/// 0.3 ns a value by [`append_values`](Self::append_values) and
+/// [`append_from_fn`](Self::append_from_fn) (8 MB, a loaded machine).
 pub struct TypedBufferBuilder<T: Native> {
     /// Its length is a multiple of `T`'s size, its address of `T`'s alignment.
     bytes: BufferBuilder,
@@ -32,6 +35,7 @@ pub struct TypedBufferBuilder<T: Native> {
 
 impl<T: Native> TypedBufferBuilder<T> {
     /// An empty builder. Takes no memory yet.
+    #[inline(always)]
     pub fn new(pool: &Pool) -> Self {
         Self {
             bytes: BufferBuilder::new(pool),
@@ -40,6 +44,7 @@ impl<T: Native> TypedBufferBuilder<T> {
     }
 
     /// An empty builder whose buffer will be at a multiple of `alignment`, and of 64.
+    #[inline(always)]
     pub fn with_alignment(alignment: Alignment, pool: &Pool) -> Self {
         let alignment = alignment.max(Alignment::DEFAULT);
         Self {
@@ -62,9 +67,9 @@ impl<T: Native> TypedBufferBuilder<T> {
     ///
     /// # Errors
     /// As [`Pool::allocate`].
-    #[inline]
+    #[inline(always)]
     pub fn append(&mut self, value: T) -> Result<()> {
-        self.bytes.ensure(size_of::<T>())?;
+        self.bytes.ensure_few(size_of::<T>())?;
         // SAFETY: there is room.
         unsafe { self.append_unchecked(value) };
         Ok(())
@@ -205,6 +210,7 @@ impl<T: Native> TypedBufferBuilder<T> {
     ///
     /// # Errors
     /// As [`BufferBuilder::finish`].
+    #[inline(always)]
     pub fn finish(&mut self, shrink_to_fit: bool) -> Result<MutableBuffer> {
         self.bytes.finish(shrink_to_fit)
     }
@@ -214,6 +220,7 @@ impl<T: Native> TypedBufferBuilder<T> {
     ///
     /// # Errors
     /// As [`BufferBuilder::finish_with_length`].
+    #[inline(always)]
     pub fn finish_with_length(
         &mut self,
         length: usize,
