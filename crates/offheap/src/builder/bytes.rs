@@ -49,8 +49,8 @@ fn rounded(size: usize) -> usize {
     padded(size).unwrap_or(size)
 }
 
-/// Copies `bytes`. Eight to sixteen of them, numbers and short words, without a call: one costs as much
-/// as the rest of an append.
+/// Copies `bytes`. Eight to sixteen of them, numbers and short words, without a call, which would
+/// cost as much as the rest of an append.
 ///
 /// # Safety
 /// - `target` is valid for writes of as many bytes, and overlaps none of them.

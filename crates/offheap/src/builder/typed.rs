@@ -24,9 +24,9 @@ use std::mem::MaybeUninit;
 ///
 /// Lengths and capacities are numbers of values. Growth, errors and counting are as for
 /// [`BufferBuilder`]. An append costs 0.8 ns once the memory is there and 1.0 from empty, where
-/// `Vec::push` costs 1.4 and 1.6: a builder in a local variable stays in registers. Whole runs of values cost
-/// 0.3 ns a value by [`append_values`](Self::append_values) and
-/// [`append_from_fn`](Self::append_from_fn) (8 MB, a loaded machine).
+/// `Vec::push` costs 1.4 and 1.6 in the same run of 8 MB: a builder in a local variable stays in
+/// registers. [`append_values`](Self::append_values) and
+/// [`append_from_fn`](Self::append_from_fn) cost 0.3 ns a value.
 pub struct TypedBufferBuilder<T: Native> {
     /// Its length is a multiple of `T`'s size, its address of `T`'s alignment.
     bytes: BufferBuilder,
