@@ -25,8 +25,7 @@ use std::mem::MaybeUninit;
 /// Lengths and capacities are numbers of values. Growth, errors and counting are as for
 /// [`BufferBuilder`]. An append costs 0.8 ns once the memory is there and 1.0 from empty, where
 /// `Vec::push` costs 1.4 and 1.6 in the same run of 8 MB: a builder in a local variable stays in
-/// registers. [`append_values`](Self::append_values) and
-/// [`append_from_fn`](Self::append_from_fn) cost 0.3 ns a value.
+/// registers. [`append_from_fn`](Self::append_from_fn) costs 0.3 ns a value.
 pub struct TypedBufferBuilder<T: Native> {
     /// Its length is a multiple of `T`'s size, its address of `T`'s alignment.
     bytes: BufferBuilder,
