@@ -515,7 +515,16 @@ impl Shared {
 
     /// As `Block::drop`.
     fn release(&self) {
-        match self.counts.release() {
+        self.released(self.counts.release());
+    }
+
+    /// As a clone's drop.
+    fn release_clone(&self) {
+        self.released(self.counts.release_shared());
+    }
+
+    fn released(&self, left: Released) {
+        match left {
             Released::Shared => {}
             Released::Free => {
                 self.settle();
@@ -574,6 +583,11 @@ fn read_and_release(shared: &Shared) {
     shared.release();
 }
 
+fn read_and_release_clone(shared: &Shared) {
+    shared.read();
+    shared.release_clone();
+}
+
 fn clone_and_release_both(shared: &Shared) {
     shared.counts.retain();
     shared.release();
@@ -605,6 +619,20 @@ fn the_last_of_three_references_frees() {
 #[test]
 fn clones_of_clones_are_freed_once() {
     references(3, &[clone_and_release_both, clone_and_release_both]);
+}
+
+#[test]
+fn a_clone_may_be_the_last_reference() {
+    references(3, &[read_and_release, read_and_release_clone]);
+    references(3, &[read_and_release_clone, read_and_release_clone]);
+    references(
+        2,
+        &[
+            park_and_let_go,
+            read_and_release_clone,
+            read_and_release_clone,
+        ],
+    );
 }
 
 #[test]

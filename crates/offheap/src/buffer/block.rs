@@ -3,7 +3,7 @@
 //! ```text
 //!   Block (8 bytes) ──▶ Control (one 64-byte line) ──▶ the memory
 //!                        strong, parked counts           │
-//!                        size, capacity, alignment       └ from `pool`, or foreign, kept by `owner`
+//!                        size, alignment                 └ from `pool`, or foreign, kept by `owner`
 //! ```
 //!
 //! The control block is separate from the data: a header in front of it would turn 4096 bytes into
@@ -28,9 +28,6 @@ struct Control {
     ptr: NonNull<u8>,
     /// Bytes asked for and counted.
     size: usize,
-    /// Bytes that may be written: `size` rounded up to 64 (foreign memory and guarded pools:
-    /// `size`).
-    capacity: usize,
     /// Where the memory came from; `None` for foreign memory.
     pool: Option<Pool>,
     /// Boxed twice: one word, so that a control block is one line.
@@ -52,9 +49,12 @@ const CONTROL_ALIGNMENT: Alignment = Alignment::DEFAULT;
 /// [`Buffer`](super::Buffer), [`MutableBuffer`](super::MutableBuffer) and
 /// [`ResizableBuffer`](super::ResizableBuffer) are the safe types.
 pub struct Block {
+    /// Bit 0 is set in clones: they are likely not the last to go.
     control: NonNull<Control>,
     marker: PhantomData<Control>,
 }
+
+const CLONE: usize = 1;
 
 // SAFETY: the counts are atomic, the pool and the owner are Send and Sync, and the memory is only
 // reached through raw pointers.
@@ -94,7 +94,7 @@ impl Drop for ControlPlace {
 
 /// # Safety
 /// - `control` came from [`ControlPlace::fill`], and nobody uses it any more.
-#[inline]
+#[inline(always)]
 unsafe fn free_control(control: NonNull<Control>) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -103,15 +103,24 @@ unsafe fn free_control(control: NonNull<Control>) {
     }
 }
 
-/// Frees a control block that nobody else has.
+/// Frees a control block that nobody else has, should a source panic.
 struct FreeControl(NonNull<Control>);
 
 impl Drop for FreeControl {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: it is made for the last reference.
-        unsafe { free_control(self.0) };
+        unsafe { free_control_cold(self.0) };
     }
+}
+
+/// # Safety
+/// - As [`free_control`].
+#[cold]
+#[inline(never)]
+unsafe fn free_control_cold(control: NonNull<Control>) {
+    // SAFETY: the caller's promise.
+    unsafe { free_control(control) };
 }
 
 #[cold]
@@ -137,7 +146,6 @@ impl Block {
             counts: Counts::new(),
             ptr,
             size,
-            capacity: pool.capacity_of(size),
             pool: Some(pool.clone()),
             owner: None,
             alignment,
@@ -167,7 +175,6 @@ impl Block {
             counts: Counts::new(),
             ptr,
             size,
-            capacity: size,
             pool: None,
             owner: Some(Box::new(Box::new(owner))),
             alignment: Alignment::new(lowest)?,
@@ -186,9 +193,16 @@ impl Block {
     }
 
     #[inline]
+    fn untagged(&self) -> NonNull<Control> {
+        let control = self.control.as_ptr().map_addr(|address| address & !CLONE);
+        // SAFETY: a control block's address is a multiple of 64, and not null.
+        unsafe { NonNull::new_unchecked(control) }
+    }
+
+    #[inline]
     fn control(&self) -> &Control {
         // SAFETY: the control block lives while a reference does.
-        unsafe { self.control.as_ref() }
+        unsafe { self.untagged().as_ref() }
     }
 
     /// The first byte.
@@ -203,11 +217,12 @@ impl Block {
         self.control().size
     }
 
-    /// Bytes that may be written: the size rounded up to 64, except under debug hooks, whose guards
-    /// start at the size.
+    /// Bytes that may be written: the size rounded up to 64, except of foreign memory and under
+    /// debug hooks, whose guards start at the size.
     #[inline]
     pub fn capacity(&self) -> usize {
-        self.control().capacity
+        let size = self.size();
+        self.pool().map_or(size, |pool| pool.capacity_of(size))
     }
 
     /// The alignment asked for (foreign memory: what its address happens to have, at most 4096).
@@ -236,7 +251,7 @@ impl Block {
     /// Whether two references are to one block.
     #[inline]
     pub fn ptr_eq(&self, other: &Self) -> bool {
-        self.control == other.control
+        self.untagged() == other.untagged()
     }
 
     /// Changes the size, moving the block if need be; the first `min(old, new)` bytes stay.
@@ -252,8 +267,9 @@ impl Block {
                 self.strong_count().saturating_sub(1).max(1)
             )));
         }
+        let mut control = self.untagged();
         // SAFETY: the only reference, and `self` is borrowed mutably.
-        let control = unsafe { self.control.as_mut() };
+        let control = unsafe { control.as_mut() };
         let Some(pool) = &control.pool else {
             return Err(Error::not_supported("foreign memory cannot be resized"));
         };
@@ -262,7 +278,6 @@ impl Block {
             unsafe { pool.reallocate(control.ptr, control.size, new_size, control.alignment)? };
         control.ptr = ptr;
         control.size = new_size;
-        control.capacity = pool.capacity_of(new_size);
         Ok(())
     }
 
@@ -282,26 +297,50 @@ impl Block {
     /// and show as parked.
     pub fn park(self) -> ParkedBlock {
         let parked = ParkedBlock {
-            control: self.control,
+            control: self.untagged(),
             marker: PhantomData,
         };
         self.control().counts.park();
         drop(self);
         parked
     }
+}
 
-    #[cold]
-    #[inline(never)]
-    fn settle_parked(&self) {
-        let control = self.control();
-        if let Some(pool) = &control.pool {
-            // SAFETY: the block came from this pool, and `free_parked` ends it.
-            unsafe { pool.park(control.ptr, control.size) };
-        }
-        if control.counts.release_parked() {
-            // SAFETY: the last reference of both kinds.
-            unsafe { free_parked(self.control) };
-        }
+/// Ends a block and its account.
+///
+/// # Safety
+/// - No reference to the block is left, of either kind.
+#[inline(never)]
+unsafe fn free(control: NonNull<Control>) {
+    // SAFETY: the caller's promise: nobody else reads the control block.
+    let inner = unsafe { control.as_ref() };
+    if let Some(pool) = &inner.pool {
+        // Also when debug hooks report by a panic.
+        let unwinding = FreeControl(control);
+        // SAFETY: the block came from this pool with these figures, and nobody uses it.
+        unsafe { pool.free(inner.ptr, inner.size, inner.alignment) };
+        std::mem::forget(unwinding);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { free_control(control) };
+}
+
+/// Ends a block's account; its memory, too, unless parked references are left.
+///
+/// # Safety
+/// - No strong reference to the block is left, and its account was not settled.
+#[cold]
+#[inline(never)]
+unsafe fn settle_parked(control: NonNull<Control>) {
+    // SAFETY: the strong references' share of the parked count keeps the control block.
+    let inner = unsafe { control.as_ref() };
+    if let Some(pool) = &inner.pool {
+        // SAFETY: the block came from this pool, and `free_parked` ends it.
+        unsafe { pool.park(inner.ptr, inner.size) };
+    }
+    if inner.counts.release_parked() {
+        // SAFETY: the last reference of both kinds.
+        unsafe { free_parked(control) };
     }
 }
 
@@ -323,7 +362,7 @@ impl Clone for Block {
     fn clone(&self) -> Self {
         self.control().counts.retain();
         Self {
-            control: self.control,
+            control: self.control.map_addr(|address| address | CLONE),
             marker: PhantomData,
         }
     }
@@ -332,19 +371,20 @@ impl Clone for Block {
 impl Drop for Block {
     #[inline]
     fn drop(&mut self) {
-        let control = self.control();
-        match control.counts.release() {
+        let control = self.untagged();
+        let counts = &self.control().counts;
+        let left = if self.control == control {
+            counts.release()
+        } else {
+            counts.release_shared()
+        };
+        // The control block's address, not `self`'s, goes out of line: handles stay in registers.
+        match left {
             Released::Shared => {}
-            Released::Free => {
-                // The last reference. Also when debug hooks report by a panic.
-                let _free = FreeControl(self.control);
-                if let Some(pool) = &control.pool {
-                    // SAFETY: the block came from this pool with these figures, and this was the
-                    // last reference.
-                    unsafe { pool.free(control.ptr, control.size, control.alignment) };
-                }
-            }
-            Released::Parked => self.settle_parked(),
+            // SAFETY: this was the last reference.
+            Released::Free => unsafe { free(control) },
+            // SAFETY: this was the last strong reference.
+            Released::Parked => unsafe { settle_parked(control) },
         }
     }
 }

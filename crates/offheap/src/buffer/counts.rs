@@ -37,9 +37,10 @@ impl Counts {
         // No order needed: the caller has a reference already.
         let before = self.strong.fetch_add(1, Ordering::Relaxed);
         // A count cannot overflow while each reference takes at least a word of memory, unless
-        // references are forgotten on purpose.
+        // references are forgotten on purpose. In this form the check is of the sign that the
+        // increment leaves, as in `Arc`.
         assert!(
-            before < isize::MAX as usize,
+            before <= isize::MAX as usize,
             "too many references to one block"
         );
     }
@@ -48,22 +49,30 @@ impl Counts {
     #[inline]
     pub(crate) fn release(&self) -> Released {
         // The only reference of both kinds: nobody can make another one, so no locked operation.
-        if self.strong.load(Ordering::Acquire) == 1 {
-            if self.parked.load(Ordering::Acquire) == 1 {
-                return Released::Free;
-            }
-        } else if self.strong.fetch_sub(1, Ordering::Release) != 1 {
-            return Released::Shared;
-        } else {
-            fence(Ordering::Acquire);
-            if self.parked.load(Ordering::Acquire) == 1 {
-                return Released::Free;
-            }
-            return Released::Parked;
+        if self.strong.load(Ordering::Acquire) != 1 {
+            return self.release_shared();
+        }
+        if self.parked.load(Ordering::Acquire) == 1 {
+            return Released::Free;
         }
         // Alone with parked references, which cannot become strong ones.
         self.strong.store(0, Ordering::Release);
         Released::Parked
+    }
+
+    /// As [`release`](Self::release), for one that is likely not the last: without the load, which
+    /// waits for the locked operation before it (2 ns of the 20 of a clone and its drop).
+    #[inline]
+    pub(crate) fn release_shared(&self) -> Released {
+        if self.strong.fetch_sub(1, Ordering::Release) != 1 {
+            return Released::Shared;
+        }
+        fence(Ordering::Acquire);
+        if self.parked.load(Ordering::Acquire) == 1 {
+            Released::Free
+        } else {
+            Released::Parked
+        }
     }
 
     /// Adds a parked reference. The caller has a strong one.

@@ -2,9 +2,10 @@
 
 use super::block::Block;
 use super::mutable::MutableBuffer;
+use super::native::{Native, as_values};
 use super::uninit::{UninitBuffer, write_all};
 use crate::alignment::Alignment;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Notice, Pool};
 use std::any::Any;
 use std::cmp::Ordering;
@@ -19,8 +20,11 @@ use std::ptr::NonNull;
 ///   slice  { ptr + 3, 4, block }┘
 /// ```
 ///
-/// Cloning and slicing cost one counter update each way, as for an `Arc`; the pool counts the bytes
-/// once. Borrow a plain `&[u8]` where a slice need not outlive the buffer: that costs nothing.
+/// Cloning and slicing cost one counter update each way, as for an `Arc` (19 ns with the drop); the
+/// pool counts the bytes once. Where a slice need not outlive the buffer, borrow: `&buffer[2..9]`
+/// costs what it does for a `Vec` (0.7 ns with its check), [`typed_data`](Self::typed_data) gives
+/// numbers, and [`slice_ref`](Self::slice_ref) makes a slice of what was borrowed. There is no
+/// borrowed type of our own: `&[u8]` is what other code takes, and the buffer knows its pool.
 #[derive(Clone)]
 pub struct Buffer {
     ptr: NonNull<u8>,
@@ -50,6 +54,7 @@ impl Buffer {
     ///
     /// # Errors
     /// As [`Pool::allocate`].
+    #[inline]
     pub fn copy_from(bytes: &[u8], pool: &Pool) -> Result<Self> {
         Ok(
             UninitBuffer::allocate(bytes.len(), Alignment::DEFAULT, pool)?
@@ -142,6 +147,7 @@ impl Buffer {
 
     /// Bytes from the start up to the end of the memory: a whole buffer's size rounded up to 64, a
     /// slice's own size.
+    #[inline]
     pub fn capacity(&self) -> usize {
         if self.ptr == self.block.as_ptr() && self.len == self.block.size() {
             self.block.capacity()
@@ -151,6 +157,7 @@ impl Buffer {
     }
 
     /// The address of the first byte: never null.
+    #[inline]
     pub fn address(&self) -> usize {
         self.ptr.addr().get()
     }
@@ -190,6 +197,7 @@ impl Buffer {
     ///
     /// # Errors
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange) when `offset` is past the end.
+    #[inline]
     pub fn slice_from(&self, offset: usize) -> Result<Self> {
         match self.len.checked_sub(offset) {
             Some(length) => self.slice(offset, length),
@@ -210,6 +218,46 @@ impl Buffer {
             len: length,
             block: self.block.clone(),
         }
+    }
+
+    /// A slice of the bytes that `part`, borrowed from this buffer, has: parse with `&buffer[2..9]`,
+    /// which costs nothing, and keep what is to stay by this (`Bytes::slice_ref` in the `bytes`
+    /// crate). An empty part gives an empty slice.
+    ///
+    /// # Errors
+    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) when they are not all of this buffer.
+    #[inline]
+    pub fn slice_ref(&self, part: &[u8]) -> Result<Self> {
+        if part.is_empty() {
+            return self.slice(0, 0);
+        }
+        // The start of other memory is far past the end, also when it lies in front.
+        let offset = part.as_ptr().addr().wrapping_sub(self.address());
+        match offset.checked_add(part.len()) {
+            Some(end) if end <= self.len => self.slice(offset, part.len()),
+            _ => Err(self.not_ours(part)),
+        }
+    }
+
+    #[cold]
+    fn not_ours(&self, part: &[u8]) -> Error {
+        let (start, size) = (part.as_ptr(), part.len());
+        let what = format!(
+            "the {size} bytes at {start:p} are not all of the {} bytes at {:p}",
+            self.len, self.ptr
+        );
+        Error::new(ErrorKind::OutOfRange { what })
+    }
+
+    /// The bytes as numbers, in place.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) when the first byte does not lie at a
+    /// multiple of `T`'s alignment (see [`ensure_alignment`](Self::ensure_alignment)), or the bytes
+    /// are no whole number of values.
+    #[inline]
+    pub fn typed_data<T: Native>(&self) -> Result<&[T]> {
+        as_values(self)
     }
 
     /// A copy of `length` bytes from `offset`, in `pool`.
@@ -326,6 +374,7 @@ impl Deref for Buffer {
 }
 
 impl AsRef<[u8]> for Buffer {
+    #[inline]
     fn as_ref(&self) -> &[u8] {
         self.as_slice()
     }

@@ -6,6 +6,7 @@ mod counts;
 mod hex;
 mod immutable;
 mod mutable;
+mod native;
 mod resizable;
 mod uninit;
 
@@ -16,5 +17,6 @@ pub use block::{Block, ParkedBlock};
 pub use hex::try_to_hex;
 pub use immutable::Buffer;
 pub use mutable::MutableBuffer;
+pub use native::Native;
 pub use resizable::ResizableBuffer;
 pub use uninit::UninitBuffer;

@@ -2,6 +2,7 @@
 
 use super::block::Block;
 use super::immutable::Buffer;
+use super::native::{Native, as_values, as_values_mut};
 use super::uninit::UninitBuffer;
 use crate::alignment::Alignment;
 use crate::error::{Error, Result};
@@ -30,6 +31,7 @@ impl MutableBuffer {
     ///
     /// # Errors
     /// As [`Pool::allocate`].
+    #[inline]
     pub fn zeroed(size: usize, pool: &Pool) -> Result<Self> {
         Self::zeroed_aligned(size, Alignment::DEFAULT, pool)
     }
@@ -38,6 +40,7 @@ impl MutableBuffer {
     ///
     /// # Errors
     /// As [`Pool::allocate`].
+    #[inline]
     pub fn zeroed_aligned(size: usize, alignment: Alignment, pool: &Pool) -> Result<Self> {
         let block = Block::allocate(size, alignment, pool, true)?;
         // SAFETY: the block is zero and nobody else holds it.
@@ -48,6 +51,7 @@ impl MutableBuffer {
     ///
     /// # Errors
     /// As [`Pool::allocate`].
+    #[inline]
     pub fn copy_from(bytes: &[u8], pool: &Pool) -> Result<Self> {
         Ok(UninitBuffer::allocate(bytes.len(), Alignment::DEFAULT, pool)?.copy_from(bytes))
     }
@@ -78,6 +82,7 @@ impl MutableBuffer {
 
     /// Bytes from the start up to the end of the memory: a whole buffer's size rounded up to 64, a
     /// part's own size.
+    #[inline]
     pub fn capacity(&self) -> usize {
         if self.block.is_unique() && self.ptr == self.block.as_ptr() {
             self.block.capacity()
@@ -87,6 +92,7 @@ impl MutableBuffer {
     }
 
     /// The address of the first byte: never null.
+    #[inline]
     pub fn address(&self) -> usize {
         self.ptr.addr().get()
     }
@@ -103,6 +109,24 @@ impl MutableBuffer {
             // SAFETY: the capacity may be written, and nobody else holds the block.
             unsafe { self.ptr.add(self.len).write_bytes(0, padding) };
         }
+    }
+
+    /// The bytes as numbers, in place.
+    ///
+    /// # Errors
+    /// As [`Buffer::typed_data`].
+    #[inline]
+    pub fn typed_data<T: Native>(&self) -> Result<&[T]> {
+        as_values(self)
+    }
+
+    /// The bytes as numbers, in place, to be written.
+    ///
+    /// # Errors
+    /// As [`Buffer::typed_data`].
+    #[inline]
+    pub fn typed_data_mut<T: Native>(&mut self) -> Result<&mut [T]> {
+        as_values_mut(self)
     }
 
     /// `length` bytes from `offset`, to be written.

@@ -29,6 +29,7 @@ impl ResizableBuffer {
     ///
     /// # Errors
     /// As [`Pool::allocate`].
+    #[inline]
     pub fn zeroed(size: usize, pool: &Pool) -> Result<Self> {
         Self::zeroed_aligned(size, Alignment::DEFAULT, pool)
     }
@@ -37,6 +38,7 @@ impl ResizableBuffer {
     ///
     /// # Errors
     /// As [`Pool::allocate`].
+    #[inline]
     pub fn zeroed_aligned(size: usize, alignment: Alignment, pool: &Pool) -> Result<Self> {
         Ok(Self {
             block: Block::allocate(size, alignment, pool, true)?,
@@ -48,6 +50,7 @@ impl ResizableBuffer {
     ///
     /// # Errors
     /// As [`Pool::allocate`].
+    #[inline]
     pub fn with_capacity(capacity: usize, alignment: Alignment, pool: &Pool) -> Result<Self> {
         Ok(Self {
             block: Block::allocate(capacity, alignment, pool, false)?,
@@ -74,6 +77,7 @@ impl ResizableBuffer {
     }
 
     /// The address of the first byte: never null.
+    #[inline]
     pub fn address(&self) -> usize {
         self.block.as_ptr().addr().get()
     }
@@ -104,6 +108,16 @@ impl ResizableBuffer {
     /// As [`Pool::allocate`]; the buffer is then as it was.
     pub fn resize(&mut self, size: usize, shrink_to_fit: bool) -> Result<()> {
         let old = self.len;
+        if self.block.size() == 0
+            && size > 0
+            && let Some(pool) = self.block.pool()
+        {
+            // The first bytes, as zero pages if they are many. Nothing was counted, so the old block
+            // and the new one fit under a limit together.
+            self.block = Block::allocate(size, self.block.alignment(), pool, true)?;
+            self.len = size;
+            return Ok(());
+        }
         // SAFETY: the new bytes are zeroed right below.
         unsafe { self.resize_uninit(size, shrink_to_fit)? };
         if size > old {
@@ -186,12 +200,14 @@ impl ResizableBuffer {
     }
 
     /// The buffer as a mutable one that keeps its size.
+    #[inline]
     pub fn into_mutable(self) -> MutableBuffer {
         // SAFETY: the first `len` bytes are initialised, and nobody else holds the block.
         unsafe { MutableBuffer::from_block(self.block, 0, self.len) }
     }
 
     /// The buffer as an immutable, shareable one, without a copy.
+    #[inline]
     pub fn freeze(self) -> Buffer {
         self.into_mutable().freeze()
     }

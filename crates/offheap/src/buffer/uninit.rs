@@ -22,14 +22,12 @@ impl UninitBuffer {
     #[inline]
     pub fn allocate(size: usize, alignment: Alignment, pool: &Pool) -> Result<Self> {
         let block = Block::allocate(size, alignment, pool, false)?;
-        if block.capacity() > size {
+        if !size.is_multiple_of(64) {
             // SAFETY: the capacity may be written, and nobody else knows the block.
             unsafe {
-                block
-                    .as_ptr()
-                    .add(size)
-                    .write_bytes(0, block.capacity() - size)
-            };
+                let padding = block.as_ptr().add(size);
+                padding.write_bytes(0, block.capacity() - size);
+            }
         }
         Ok(Self { block })
     }
@@ -44,21 +42,25 @@ impl UninitBuffer {
     }
 
     /// How many bytes there are.
+    #[inline]
     pub fn len(&self) -> usize {
         self.block.size()
     }
 
     /// Whether there are none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The address of the first byte: never null.
+    #[inline]
     pub fn address(&self) -> usize {
         self.block.as_ptr().addr().get()
     }
 
     /// Fills every byte with `byte`.
+    #[inline]
     pub fn fill(mut self, byte: u8) -> MutableBuffer {
         self.as_uninit().fill(MaybeUninit::new(byte));
         // SAFETY: every byte was written.
@@ -69,6 +71,7 @@ impl UninitBuffer {
     ///
     /// # Panics
     /// When `bytes` is not as long as the buffer.
+    #[inline]
     pub fn copy_from(mut self, bytes: &[u8]) -> MutableBuffer {
         write_all(self.as_uninit(), bytes);
         // SAFETY: every byte was written.
@@ -79,6 +82,7 @@ impl UninitBuffer {
     ///
     /// # Safety
     /// - Every byte was written.
+    #[inline]
     pub unsafe fn assume_init(self) -> MutableBuffer {
         let len = self.block.size();
         // SAFETY: the caller's promise; nobody else holds the block.
@@ -90,6 +94,7 @@ impl UninitBuffer {
 ///
 /// # Panics
 /// When the lengths differ.
+#[inline]
 pub(crate) fn write_all(target: &mut [MaybeUninit<u8>], bytes: &[u8]) {
     assert_eq!(
         target.len(),

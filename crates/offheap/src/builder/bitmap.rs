@@ -70,6 +70,43 @@ fn pack(values: &[u8]) -> u64 {
     bits
 }
 
+/// 64 bytes, one value each, as bits, and how many of them are 1.
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+#[inline]
+fn pack_word(values: &[u8; WORD]) -> (u64, usize) {
+    use std::arch::x86_64::{
+        _mm_add_epi64, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_sad_epu8,
+        _mm_set1_epi8, _mm_setzero_si128, _mm_storeu_si128, _mm_sub_epi8,
+    };
+    let (quarters, _) = values.as_chunks::<16>();
+    let mut bits = 0;
+    let mut sums = [0_u64; 2];
+    // SAFETY: the build has SSE2, which the calls need; the loads are of 16 bytes that there are,
+    // and the store is of 16 bytes to as many.
+    unsafe {
+        let zero = _mm_setzero_si128();
+        let mut sum = zero;
+        for (i, quarter) in quarters.iter().enumerate() {
+            let is_zero = _mm_cmpeq_epi8(_mm_loadu_si128(quarter.as_ptr().cast()), zero);
+            bits |= u64::from(!_mm_movemask_epi8(is_zero) as u16) << (16 * i);
+            // A byte of -1 where there is a 0: 1 more than that is what to count. One instruction
+            // adds them up; a bit count is a dozen where the processor may lack the instruction.
+            let ones = _mm_sub_epi8(is_zero, _mm_set1_epi8(-1));
+            sum = _mm_add_epi64(sum, _mm_sad_epu8(ones, zero));
+        }
+        _mm_storeu_si128(sums.as_mut_ptr().cast(), sum);
+    }
+    (bits, (sums[0] + sums[1]) as usize)
+}
+
+/// 64 bytes, one value each, as bits, and how many of them are 1.
+#[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
+#[inline]
+fn pack_word(values: &[u8; WORD]) -> (u64, usize) {
+    let bits = pack(values);
+    (bits, bits.count_ones() as usize)
+}
+
 /// The lowest `n` bits, at most 64.
 #[inline]
 const fn mask(n: usize) -> u64 {
@@ -207,10 +244,88 @@ impl BitmapBuilder {
     /// As [`Pool::allocate`].
     pub fn append_bytes(&mut self, values: &[u8]) -> Result<()> {
         self.make_room(values.len())?;
-        for values in values.chunks(WORD) {
-            self.push(pack(values), values.len());
+        let (words, rest) = values.as_chunks::<WORD>();
+        let offset = self.len % WORD;
+        if !words.is_empty() && offset == 0 {
+            if self.pending() == WORD {
+                self.flush();
+            }
+            for values in words {
+                let (word, ones) = pack_word(values);
+                // SAFETY: there is room for all values.
+                unsafe { self.bytes.append_unchecked(&word.to_le_bytes()) };
+                self.ones += ones;
+            }
+        } else if !words.is_empty() {
+            // Of each word, the first bits fill up the one before, and the others wait.
+            let mut word = self.word;
+            for values in words {
+                let (next, ones) = pack_word(values);
+                let full = word | next << offset;
+                // SAFETY: there is room for all values.
+                unsafe { self.bytes.append_unchecked(&full.to_le_bytes()) };
+                word = next >> (WORD - offset);
+                self.ones += ones;
+            }
+            // Counted with the values they came with, and by the word that they are in now.
+            self.ones += self.word.count_ones() as usize;
+            self.ones -= word.count_ones() as usize;
+            self.word = word;
+        }
+        self.len += words.len() * WORD;
+        if !rest.is_empty() {
+            self.push(pack(rest), rest.len());
         }
         Ok(())
+    }
+
+    /// Appends `n` bits, `make(0)` to `make(n - 1)`: the result of a comparison, say. Several are
+    /// made at once where they can be.
+    ///
+    /// # Errors
+    /// As [`Pool::allocate`]; `make` is then not called.
+    pub fn append_from_fn(&mut self, n: usize, mut make: impl FnMut(usize) -> bool) -> Result<()> {
+        self.make_room(n)?;
+        let words = n / WORD * WORD;
+        for first in (0..words).step_by(WORD) {
+            let word = (0..WORD).fold(0, |word, i| word | u64::from(make(first + i)) << i);
+            self.push(word, WORD);
+        }
+        let rest = n - words;
+        if rest > 0 {
+            let word = (0..rest).fold(0, |word, i| word | u64::from(make(words + i)) << i);
+            self.push(word, rest);
+        }
+        Ok(())
+    }
+
+    /// Appends what an iterator gives.
+    ///
+    /// # Errors
+    /// As [`Pool::allocate`]; what was appended before is then taken back.
+    pub fn append_iter(&mut self, bits: impl IntoIterator<Item = bool>) -> Result<()> {
+        let words = self.bytes.len();
+        let before = (self.word, self.len, self.ones);
+        let mut bits = bits.into_iter().fuse();
+        // A wrong lower bound costs memory, not correctness; one that cannot be had, nothing.
+        let _ = self.make_room(bits.size_hint().0);
+        loop {
+            let (mut word, mut n) = (0, 0);
+            for bit in bits.by_ref().take(WORD) {
+                word |= u64::from(bit) << n;
+                n += 1;
+            }
+            if n == 0 {
+                return Ok(());
+            }
+            if let Err(error) = self.make_room(n) {
+                // What was pending then may have been written behind the words since.
+                self.bytes.rewind(words)?;
+                (self.word, self.len, self.ones) = before;
+                return Err(error);
+            }
+            self.push(word, n);
+        }
     }
 
     /// Appends `n` times the same bit.
@@ -429,6 +544,18 @@ mod tests {
             assert_eq!(pack(&bytes[..5]), u64::from(pattern & 31));
         }
         assert_eq!(normalise(0x00FF_8001_7F02_0000), 0x0001_0101_0101_0000);
+        for seed in 0..64_usize {
+            let word: [u8; WORD] = std::array::from_fn(|i| match (i * 7 + seed) % 5 {
+                0 | 3 => 0,
+                n => (n * 97 + seed) as u8 | 1,
+            });
+            let bits = pack(&word);
+            assert_eq!(pack_word(&word), (bits, bits.count_ones() as usize));
+        }
+        for byte in 0..=255 {
+            let expected = if byte == 0 { (0, 0) } else { (u64::MAX, WORD) };
+            assert_eq!(pack_word(&[byte; WORD]), expected);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::buffer::{Block, MutableBuffer, ResizableBuffer};
 use crate::error::{Error, Result};
 use crate::pool::Pool;
 use std::fmt;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::NonNull;
 
 /// Collects bytes and hands them over as a buffer, without a copy (Arrow's `BufferBuilder`).
@@ -33,8 +33,8 @@ pub struct BufferBuilder {
     len: usize,
     /// Bytes that were asked for, so may be used: the block's size.
     capacity: usize,
-    block: Option<Block>,
-    pool: Pool,
+    block: ManuallyDrop<Option<Block>>,
+    pool: ManuallyDrop<Pool>,
     alignment: Alignment,
 }
 
@@ -49,20 +49,45 @@ fn rounded(size: usize) -> usize {
     padded(size).unwrap_or(size)
 }
 
+/// Copies `bytes`. Eight to sixteen of them, numbers and short words, without a call, which would
+/// cost as much as the rest of an append.
+///
+/// # Safety
+/// - `target` is valid for writes of as many bytes, and overlaps none of them.
+#[inline]
+unsafe fn copy(bytes: &[u8], target: *mut u8) {
+    if let (8..=16, Some(head), Some(tail)) = (
+        bytes.len(),
+        bytes.first_chunk::<8>(),
+        bytes.last_chunk::<8>(),
+    ) {
+        // SAFETY: the caller's promise; both ends are within it.
+        unsafe {
+            target.cast::<[u8; 8]>().write(*head);
+            target.add(bytes.len() - 8).cast::<[u8; 8]>().write(*tail);
+        }
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { target.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+    }
+}
+
 impl BufferBuilder {
     /// An empty builder. Takes no memory yet.
+    #[inline(always)]
     pub fn new(pool: &Pool) -> Self {
         Self::with_alignment(Alignment::DEFAULT, pool)
     }
 
     /// An empty builder whose buffer will be at a multiple of `alignment`, however often it grows.
+    #[inline(always)]
     pub fn with_alignment(alignment: Alignment, pool: &Pool) -> Self {
         Self {
             data: NonNull::dangling(),
             len: 0,
             capacity: 0,
-            block: None,
-            pool: pool.clone(),
+            block: ManuallyDrop::new(None),
+            pool: ManuallyDrop::new(pool.clone()),
             alignment,
         }
     }
@@ -83,7 +108,7 @@ impl BufferBuilder {
     /// As [`Pool::allocate`].
     #[inline]
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.ensure(bytes.len())?;
+        self.ensure_few(bytes.len())?;
         // SAFETY: there is room.
         unsafe { self.append_unchecked(bytes) };
         Ok(())
@@ -98,12 +123,7 @@ impl BufferBuilder {
         debug_assert!(bytes.len() <= self.capacity - self.len);
         // SAFETY: the caller's promise makes the target part of the block, which nobody else holds,
         // so `bytes` cannot overlap it.
-        unsafe {
-            self.data
-                .add(self.len)
-                .as_ptr()
-                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
-        }
+        unsafe { copy(bytes, self.data.add(self.len).as_ptr()) };
         self.len += bytes.len();
     }
 
@@ -176,11 +196,13 @@ impl BufferBuilder {
     }
 
     /// Hands the bytes over and starts anew, empty. The padding is zero. `shrink_to_fit` gives
-    /// memory beyond the length back, which may move the bytes.
+    /// memory beyond the length back: from 1 MiB on the end of the block is cut off, smaller
+    /// blocks may move. Without, all that was reserved is padding, so it is written, as in Arrow.
     ///
     /// # Errors
     /// As [`Pool::allocate`]: an empty builder allocates zero bytes, and a shrink that moves may
     /// lack the memory to do so. The builder is then as it was: `finish(false)` may still work.
+    #[inline(always)]
     pub fn finish(&mut self, shrink_to_fit: bool) -> Result<MutableBuffer> {
         self.finish_with_length(self.len, shrink_to_fit)
     }
@@ -191,11 +213,24 @@ impl BufferBuilder {
     /// # Errors
     /// - [`OutOfRange`](crate::ErrorKind::OutOfRange) when `length` is more than the capacity;
     /// - as [`finish`](Self::finish).
+    #[inline(always)]
     pub fn finish_with_length(
         &mut self,
         length: usize,
         shrink_to_fit: bool,
     ) -> Result<MutableBuffer> {
+        // Another builder's address goes out of line, so that this one can be in registers.
+        let empty = Self::with_alignment(self.alignment, &self.pool);
+        let mut full = std::mem::replace(self, empty);
+        let result = full.finish_here(length, shrink_to_fit);
+        if result.is_err() {
+            *self = full;
+        }
+        result
+    }
+
+    #[inline(never)]
+    fn finish_here(&mut self, length: usize, shrink_to_fit: bool) -> Result<MutableBuffer> {
         self.settle(length, shrink_to_fit)?;
         if length > self.len {
             // SAFETY: `settle` made sure of a block of at least `length` bytes.
@@ -229,20 +264,20 @@ impl BufferBuilder {
         if self.block.is_none() {
             self.set_capacity(0)?;
         }
-        let empty = Self::with_alignment(self.alignment, &self.pool);
-        let full = std::mem::replace(self, empty);
-        let Some(block) = full.block else {
+        let Some(block) = self.block.take() else {
             unreachable!("just made sure of")
         };
         // SAFETY: the first `len` bytes are initialised, and nobody else holds the block.
-        let mut buffer = unsafe { MutableBuffer::from_block(block, 0, full.len) };
+        let mut buffer = unsafe { MutableBuffer::from_block(block, 0, self.len) };
+        (self.data, self.len, self.capacity) = (NonNull::dangling(), 0, 0);
         buffer.zero_padding();
         Ok(buffer)
     }
 
     /// Forgets everything and gives the memory back.
     pub fn reset(&mut self) {
-        *self = Self::with_alignment(self.alignment, &self.pool);
+        (self.data, self.len, self.capacity) = (NonNull::dangling(), 0, 0);
+        drop(self.block.take());
     }
 
     /// How many bytes were appended.
@@ -323,9 +358,71 @@ impl BufferBuilder {
         }
     }
 
+    /// As [`ensure`](Self::ensure), for no more bytes than a slice or a value can have: the sum does
+    /// not overflow, and an append is two instructions shorter.
+    #[inline(always)]
+    pub(super) fn ensure_few(&mut self, additional: usize) -> Result<()> {
+        debug_assert!(additional <= isize::MAX as usize);
+        if self.len + additional > self.capacity {
+            self.grow(additional)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Grows the block out of line, by value: a loop of appends keeps a builder whose address no
+    /// call gets in registers, and stores nothing but values.
+    #[inline(always)]
+    fn grow(&mut self, additional: usize) -> Result<()> {
+        // SAFETY: copies of two handles. Only `grown` uses them, during the call, and it drops none.
+        let (block, pool) = unsafe {
+            (
+                std::ptr::read(&raw const self.block),
+                std::ptr::read(&raw const self.pool),
+            )
+        };
+        let block = Self::grown(
+            block,
+            pool,
+            self.alignment,
+            self.len,
+            self.capacity,
+            additional,
+        )?;
+        (self.data, self.capacity) = (block.as_ptr(), block.size());
+        // The same handle, or the first one.
+        self.block = ManuallyDrop::new(Some(ManuallyDrop::into_inner(block)));
+        Ok(())
+    }
+
+    /// The block of a builder with these parts after growth. The parts stay the caller's, also when
+    /// a pool of the program's own panics: the handle to a block is the same before and after.
     #[cold]
     #[inline(never)]
-    fn grow(&mut self, additional: usize) -> Result<()> {
+    fn grown(
+        block: ManuallyDrop<Option<Block>>,
+        pool: ManuallyDrop<Pool>,
+        alignment: Alignment,
+        len: usize,
+        capacity: usize,
+        additional: usize,
+    ) -> Result<ManuallyDrop<Block>> {
+        let mut builder = ManuallyDrop::new(Self {
+            data: NonNull::dangling(),
+            len,
+            capacity,
+            block,
+            pool,
+            alignment,
+        });
+        builder.grow_here(additional)?;
+        let Some(block) = builder.block.take() else {
+            unreachable!("grown, so there is one")
+        };
+        Ok(ManuallyDrop::new(block))
+    }
+
+    fn grow_here(&mut self, additional: usize) -> Result<()> {
         let need = self.sum(additional)?;
         let doubled = need.max(self.capacity.saturating_mul(2));
         let error = match self.set_capacity(rounded(doubled)) {
@@ -365,7 +462,7 @@ impl BufferBuilder {
     fn set_capacity(&mut self, capacity: usize) -> Result<()> {
         // The block stays in its place: a pool of the program's own may panic, and what it has not
         // moved must then still be ours.
-        let block = match &mut self.block {
+        let block = match &mut *self.block {
             Some(block) => {
                 block.reallocate(capacity)?;
                 block
@@ -396,6 +493,26 @@ impl BufferBuilder {
     }
 }
 
+impl Drop for BufferBuilder {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: both are taken once, here.
+        unsafe {
+            end(
+                ManuallyDrop::take(&mut self.block),
+                ManuallyDrop::take(&mut self.pool),
+            )
+        };
+    }
+}
+
+/// The end of a builder, by value as its growth is.
+#[inline(never)]
+fn end(block: Option<Block>, pool: Pool) {
+    drop(block);
+    drop(pool);
+}
+
 impl From<ResizableBuffer> for BufferBuilder {
     /// A builder that continues at the end of `buffer`, in its memory.
     fn from(buffer: ResizableBuffer) -> Self {
@@ -408,9 +525,9 @@ impl From<ResizableBuffer> for BufferBuilder {
             data: block.as_ptr(),
             len,
             capacity: block.size(),
-            pool,
+            pool: ManuallyDrop::new(pool),
             alignment: block.alignment(),
-            block: Some(block),
+            block: ManuallyDrop::new(Some(block)),
         }
     }
 }

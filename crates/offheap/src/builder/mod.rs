@@ -2,10 +2,9 @@
 
 mod bitmap;
 mod bytes;
-mod native;
 mod typed;
 
+pub use crate::buffer::Native;
 pub use bitmap::BitmapBuilder;
 pub use bytes::BufferBuilder;
-pub use native::Native;
 pub use typed::TypedBufferBuilder;

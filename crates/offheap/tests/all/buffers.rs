@@ -621,3 +621,139 @@ fn case_76_77_bit_ranges_aligned_and_not() {
         assert!(panics.is_err(), "{offset} {length}");
     }
 }
+
+/// What was borrowed becomes a slice, if it is the buffer's own.
+#[test]
+fn a_borrowed_part_becomes_a_slice() {
+    let buffer = copy_of(b"key=value;");
+    let end = buffer.iter().position(|byte| *byte == b'=').unwrap();
+    let value = &buffer[end + 1..9];
+    let kept = buffer.slice_ref(value).unwrap();
+    assert_eq!(
+        (&kept[..], kept.address()),
+        (&b"value"[..], buffer.address() + 4)
+    );
+    assert_eq!(buffer.strong_count(), 2);
+    drop(buffer);
+    assert_eq!(&kept[..], b"value");
+    // Parts of parts, and all of it.
+    assert_eq!(&kept.slice_ref(&kept[1..3]).unwrap()[..], b"al");
+    assert_eq!(kept.slice_ref(&kept).unwrap().len(), 5);
+    assert!(kept.slice_ref(&kept[5..]).unwrap().is_empty());
+    assert!(kept.slice_ref(&[]).unwrap().is_empty());
+
+    // Bytes of others, and bytes around a slice that are its parent's.
+    let whole = copy_of(b"0123456789");
+    let part = whole.slice(3, 4).unwrap();
+    let equal = b"3456".to_vec();
+    for other in [
+        &equal[..],
+        &whole[2..4],
+        &whole[3..8],
+        &whole[7..],
+        &whole[..1],
+    ] {
+        assert_eq!(part.slice_ref(other).unwrap_err().code(), OUT_OF_RANGE);
+    }
+    assert_eq!(
+        part.slice_ref(&whole[3..7]).unwrap().address(),
+        part.address()
+    );
+}
+
+/// Numbers are read and written in place.
+#[test]
+fn typed_data_is_in_place_and_checked() {
+    let mut buffer = MutableBuffer::zeroed(16, &default_memory_pool()).unwrap();
+    buffer.typed_data_mut::<i32>().unwrap()[1] = -2;
+    assert_eq!(buffer.typed_data::<i32>().unwrap(), [0, -2, 0, 0]);
+    let buffer = buffer.freeze();
+    let values = buffer.typed_data::<i32>().unwrap();
+    assert_eq!(
+        (values, values.as_ptr().addr()),
+        (&[0, -2, 0, 0][..], buffer.address())
+    );
+    assert_eq!(buffer.typed_data::<u8>().unwrap().len(), 16);
+    for (offset, length, argument) in [(2, 8, "address"), (0, 10, "size"), (0, 3, "size")] {
+        let part = buffer.slice(offset, length).unwrap();
+        let error = part.typed_data::<i32>().unwrap_err();
+        assert_eq!(error.code(), "ERR_OFFHEAP_INVALID_ARGUMENT");
+        assert!(error.to_string().contains(argument), "{error}");
+    }
+    // No bytes are no values, wherever they are.
+    assert!(
+        buffer
+            .slice(1, 0)
+            .unwrap()
+            .typed_data::<f64>()
+            .unwrap()
+            .is_empty()
+    );
+}
+
+/// The last of several references frees, whether it was the first or a clone.
+#[test]
+fn clones_and_originals_go_in_any_order() {
+    for pool in own() {
+        for order in [
+            [0, 1, 2],
+            [0, 2, 1],
+            [1, 0, 2],
+            [1, 2, 0],
+            [2, 0, 1],
+            [2, 1, 0],
+        ] {
+            let first = MutableBuffer::copy_from(b"abc", &pool).unwrap().freeze();
+            let second = first.clone();
+            let third = second.slice(1, 2).unwrap();
+            assert!(second.block().ptr_eq(first.block()) && third.block().ptr_eq(first.block()));
+            let mut buffers = [Some(first), Some(second), Some(third)];
+            for (gone, index) in order.into_iter().enumerate() {
+                assert_eq!(pool.bytes_allocated(), 3);
+                let buffer = buffers[index].take().unwrap();
+                assert_eq!(buffer.strong_count(), 3 - gone);
+                assert_eq!(buffer.block().is_unique(), gone == 2);
+            }
+            assert_eq!((pool.bytes_allocated(), pool.live_allocations()), (0, 0));
+        }
+        // A clone that is alone is as good as the first one.
+        let buffer = MutableBuffer::copy_from(b"abc", &pool).unwrap().freeze();
+        let clone = buffer.clone();
+        drop(buffer);
+        let mut buffer = ResizableBuffer::try_from(clone.try_into_mutable().unwrap()).unwrap();
+        buffer.resize(5000, false).unwrap();
+        assert_eq!((&buffer[..4], buffer.len()), (&b"abc\0"[..], 5000));
+    }
+}
+
+/// The first bytes of an empty buffer are new ones, and a refusal leaves it empty.
+#[test]
+fn an_empty_buffer_grows_by_zero_bytes() {
+    for base in own() {
+        let pool = base.limit(3 << 20);
+        let page = alignment(4096);
+        let mut buffer = ResizableBuffer::zeroed_aligned(0, page, &pool).unwrap();
+        assert!(
+            buffer
+                .resize((3 << 20) + 1, false)
+                .unwrap_err()
+                .is_out_of_memory()
+        );
+        assert_eq!(
+            (buffer.len(), buffer.capacity(), pool.bytes_allocated()),
+            (0, 0, 0)
+        );
+        buffer.resize(3 << 20, false).unwrap();
+        assert_eq!((buffer.address() % 4096, pool.live_allocations()), (0, 1));
+        assert!(buffer.iter().all(|byte| *byte == 0));
+        assert_eq!(
+            (pool.bytes_allocated(), pool.available()),
+            (3 << 20, Some(0))
+        );
+        // Emptied and used again.
+        buffer.resize(0, true).unwrap();
+        buffer.resize(100, true).unwrap();
+        assert_eq!(buffer[..], [0; 100]);
+        assert_eq!((pool.bytes_allocated(), pool.live_allocations()), (100, 1));
+    }
+}

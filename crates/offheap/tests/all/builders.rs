@@ -225,3 +225,85 @@ fn case_46_bool_reserve() {
         assert_eq!(buffer[..], [0xFF, 0x1F, 0, 0]);
     }
 }
+
+/// What an iterator or a function gives, in every mix with single appends.
+#[test]
+fn bits_of_iterators_and_functions() {
+    let bit = |i: usize| i.wrapping_mul(0x9E37_79B9) >> 7 & 3 == 0;
+    for pool in own() {
+        for start in [0, 1, 63, 64, 65, 130] {
+            for n in [0, 1, 63, 64, 65, 127, 128, 200] {
+                let mut builder = BitmapBuilder::new(&pool);
+                let mut model: Vec<bool> = (0..start).map(bit).collect();
+                builder.append_iter(model.iter().copied()).unwrap();
+                builder.append_from_fn(n, |i| bit(i + 7)).unwrap();
+                model.extend((0..n).map(|i| bit(i + 7)));
+                // An iterator that does not say how long it is.
+                let some = (0..2 * n).filter(|i| i % 2 == 1);
+                builder.append_iter(some.clone().map(bit)).unwrap();
+                model.extend(some.map(bit));
+                let got: Vec<_> = (0..builder.len()).map_while(|i| builder.get(i)).collect();
+                assert_eq!(got, model, "{n} after {start}");
+                let zeros = model.iter().filter(|bit| !**bit).count();
+                assert_eq!(builder.false_count(), zeros);
+                let buffer = builder.finish(true).unwrap();
+                let packed = |i: &usize| buffer[i / 8] >> (i % 8) & 1 != 0;
+                assert!((0..model.len()).all(|i| packed(&i) == model[i]));
+            }
+        }
+        assert_eq!(pool.bytes_allocated(), 0);
+    }
+}
+
+/// An append that fails or panics in the middle leaves what was there before.
+#[test]
+fn a_half_done_append_leaves_the_builder_usable() {
+    for base in own() {
+        let pool = base.limit(128);
+        let mut bits = BitmapBuilder::new(&pool);
+        bits.append_values(&[true, false, true]).unwrap();
+        let endless = std::iter::repeat_with(|| true);
+        assert!(bits.append_iter(endless).unwrap_err().is_out_of_memory());
+        assert!(bits.append_from_fn(1022, |_| unreachable!()).is_err());
+        assert_eq!((bits.len(), bits.false_count()), (3, 1));
+        assert_eq!((bits.get(2), bits.get(3)), (Some(true), None));
+        assert_eq!(bits.finish(true).unwrap()[..], [0b101]);
+
+        let mut values = TypedBufferBuilder::<i32>::new(&pool);
+        values.append_values(&[1, 2]).unwrap();
+        assert!(values.append_iter(0..).unwrap_err().is_out_of_memory());
+        assert!(values.append_from_fn(31, |_| unreachable!()).is_err());
+        let mut stops = || {
+            values.append_from_fn(9, |i| {
+                if i < 5 {
+                    9
+                } else {
+                    panic!("the function's own")
+                }
+            })
+        };
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut stops));
+        assert!(caught.is_err());
+        assert_eq!(values.as_slice(), [1, 2]);
+        values.append_from_fn(3, |i| i as i32 * 10).unwrap();
+        assert_eq!(values.as_slice(), [1, 2, 0, 10, 20]);
+    }
+}
+
+/// Appends of a few bytes are copied in another way than longer ones.
+#[test]
+fn appends_of_every_length_keep_their_bytes() {
+    let source: Vec<u8> = (1..=40).collect();
+    for pool in own() {
+        let mut builder = BufferBuilder::new(&pool);
+        let mut model = Vec::new();
+        for n in 0..=source.len() {
+            for from in [0, 1, source.len() - n] {
+                let bytes = source.get(from..from + n).unwrap_or_default();
+                builder.append(bytes).unwrap();
+                model.extend(bytes);
+            }
+        }
+        assert_eq!(builder.as_slice(), model);
+    }
+}

@@ -470,6 +470,9 @@ pub(super) const SWEPT: &[(&str, Body)] = &[
             |builder| builder.append_iter(unbounded),
         )
     }),
+    ("TypedBufferBuilder::append_from_fn", |pool| {
+        numbers(pool, |builder| builder.append_from_fn(300, |i| i as _))
+    }),
     ("TypedBufferBuilder::append_copies", |pool| {
         numbers(pool, |builder| builder.append_copies(7, 300))
     }),
@@ -512,6 +515,23 @@ pub(super) const SWEPT: &[(&str, Body)] = &[
     ("BitmapBuilder::append_copies", |pool| {
         bits(pool, |builder| builder.append_copies(true, 3000))?;
         bits(pool, |builder| builder.append_copies(false, 3001))
+    }),
+    ("BitmapBuilder::append_from_fn", |pool| {
+        bits(pool, |builder| builder.append_from_fn(3000, |i| i % 3 == 0))
+    }),
+    ("BitmapBuilder::append_iter", |pool| {
+        // Not told how many: it grows in the middle, and what was appended is taken back.
+        let mut builder = BitmapBuilder::new(pool);
+        (0..690).try_for_each(|i| builder.append(i % 3 == 0))?;
+        let unbounded = (0..9000).filter(|n| n % 2 == 0).map(|n| n % 3 == 0);
+        unchanged(
+            &mut builder,
+            |builder| {
+                let bits: Vec<_> = (0..=builder.len()).map(|i| builder.get(i)).collect();
+                (bits, builder.false_count())
+            },
+            |builder| builder.append_iter(unbounded),
+        )
     }),
     ("BitmapBuilder::append_packed", |pool| {
         bits(pool, |builder| builder.append_packed(&[0xA5; 400], 3, 3000))
