@@ -20,6 +20,10 @@ export interface FinishOptions {
   shrinkToFit?: boolean | undefined
 }
 
+/** Below this capacity in bytes, a native call and a new window cost more than the memory: room grows by more. */
+const SMALL = 32 * 1024
+const SMALL_GROWTH = 4
+
 const NOTHING = new ArrayBuffer(0)
 
 /**
@@ -61,12 +65,12 @@ export class BuilderBlock {
     if (this.#disposed) throw new DisposedError('the builder was disposed')
   }
 
-  /** Makes room for `needed` bytes in all, and for twice as many as now if they can be had. */
+  /** Makes room for `needed` bytes in all, and for at least twice as many as now if they can be had. */
   grow(needed: number): void {
     this.check()
     if (needed <= this.#capacity) return
-    const doubled = Math.min(2 * this.#capacity, maxViewBytes)
-    if (doubled <= roundUp(needed) || !this.#trySetCapacity(doubled)) this.reserve(needed)
+    const grown = Math.min((this.#capacity < SMALL ? SMALL_GROWTH : 2) * this.#capacity, maxViewBytes)
+    if (grown <= roundUp(needed) || !this.#trySetCapacity(grown)) this.reserve(needed)
   }
 
   /** Makes room for `needed` bytes in all, rounded up to 64 if that many can be had. */
