@@ -5,7 +5,7 @@ import { OutOfMemoryError, OutOfRangeError } from './errors.js'
 import { isHeldBack, throwHeldBack } from './instrument.js'
 import { bytesOf, fillElements, setElements, writeUtf8 } from './intrinsics.js'
 import { bufferInternals, type MemoryBuffer } from './memory-buffer.js'
-import { DEFAULT_ALIGNMENT, poolOption, type PoolOptions } from './memory-pool.js'
+import { DEFAULT_ALIGNMENT, type MemoryPool, poolOption, type PoolOptions } from './memory-pool.js'
 import { checkAlignmentArgument, checkBoolean, checkSize, isArray, isObject, option, property, wrongReceiver, wrongType } from './validate.js'
 
 /** The type of the offsets: Arrow's Binary and Utf8 have `'int32'`, LargeBinary and LargeUtf8 `'int64'`. */
@@ -47,8 +47,8 @@ const NO_OFFSETS = new Int32Array(0)
  * other, and beside them the offsets at which each begins. Both are written through windows over the memory itself, strings
  * as UTF-8, with lone surrogates as U+FFFD like `TextEncoder`; `finish` hands the blocks over without a copy.
  *
- * Room at least doubles. When growing fails, what was appended is as it was, though one of the capacities may be larger.
- * After `finish` the builder is empty and can be used again. Nulls are a `TypedBufferBuilder` of bool beside it, and an
+ * Room at least doubles. When growing fails, the builder is as it was and can still be finished. After `finish` it is empty
+ * and can be used again. Nulls are a `TypedBufferBuilder` of bool beside it, and an
  * empty value here.
  *
  * @example
@@ -61,7 +61,9 @@ const NO_OFFSETS = new Int32Array(0)
  */
 export class BinaryBufferBuilder {
   readonly #data: BuilderBlock
-  readonly #offsets: BuilderBlock
+  #offsets: BuilderBlock
+  /** What both blocks are made with. */
+  readonly #options: { readonly pool: MemoryPool; readonly alignment: number }
   /** 32-bit words of an offset: 1, or 2, the low one first as on every platform that there is a package for. */
   readonly #step: 1 | 2
   /** How many bytes the offsets reach over. */
@@ -84,20 +86,13 @@ export class BinaryBufferBuilder {
     const capacity = option(options, 'capacity', checkSize, 0)
     const capacityInBytes = option(options, 'capacityInBytes', checkSize, 0)
     const alignment = option(options, 'alignment', checkAlignmentArgument, DEFAULT_ALIGNMENT)
-    const both = { pool: poolOption(options), alignment }
+    this.#options = { pool: poolOption(options), alignment }
     this.#step = type === 'int32' ? 1 : 2
     this.#largest = type === 'int32' ? LARGEST_INT32 : Number.MAX_SAFE_INTEGER
-    this.#data = new BuilderBlock(this, both, false)
-    this.#offsets = new BuilderBlock(this, both, false)
+    this.#data = new BuilderBlock(this, this.#options, false)
+    this.#offsets = new BuilderBlock(this, this.#options, false)
     this.#window = Buffer.from(this.#data.arrayBuffer)
-    if (capacity === 0 && capacityInBytes === 0) return
-    try {
-      BinaryBufferBuilder.#reserve(this, capacity, capacityInBytes)
-    } catch (error) {
-      this.#offsets.reset() // now, not when it is collected
-      this.#data.reset()
-      throw error
-    }
+    if (capacity > 0 || capacityInBytes > 0) BinaryBufferBuilder.#reserve(this, capacity, capacityInBytes)
   }
 
   static #isBuilder(value: unknown): value is BinaryBufferBuilder {
@@ -141,14 +136,43 @@ export class BinaryBufferBuilder {
     BinaryBufferBuilder.#rewindowOffsets(self)
   }
 
+  /**
+   * Makes both blocks larger, or neither: the offsets move to a new block, which can be dropped when the data cannot grow,
+   * while a block that has grown may be refused to shrink again.
+   */
+  static #enlargeBoth(self: BinaryBufferBuilder, enlargeOffsets: (block: BuilderBlock) => void, enlargeData: (block: BuilderBlock) => void): void {
+    const spare = new BuilderBlock(self, self.#options, false)
+    try {
+      enlargeOffsets(spare)
+      enlargeData(self.#data)
+    } catch (error) {
+      spare.dispose()
+      throw error
+    }
+    spare.takeOver(self.#offsets)
+    self.#offsets = spare
+    try {
+      BinaryBufferBuilder.#rewindowOffsets(self)
+    } finally {
+      BinaryBufferBuilder.#rewindowData(self)
+    }
+  }
+
   /** Makes room for one value of `bytes` bytes, doubling at least. */
   static #makeRoom(self: BinaryBufferBuilder, bytes: number): void {
     self.#data.check()
     const end = BinaryBufferBuilder.#endOf(self, bytes)
-    if (self.#length >= self.#limit) BinaryBufferBuilder.#growOffsets(self, 1)
-    if (end <= self.#dataLimit) return
-    self.#data.grow(end)
-    BinaryBufferBuilder.#rewindowData(self)
+    const isFull = self.#length >= self.#limit
+    if (end <= self.#dataLimit) {
+      if (isFull) BinaryBufferBuilder.#growOffsets(self, 1)
+    } else if (isFull) {
+      const needed = BinaryBufferBuilder.#offsetBytes(self, self.#length + 1)
+      const { capacity } = self.#offsets
+      BinaryBufferBuilder.#enlargeBoth(self, (block) => block.grow(needed, capacity), (block) => block.grow(end))
+    } else {
+      self.#data.grow(end)
+      BinaryBufferBuilder.#rewindowData(self)
+    }
   }
 
   /** Where the data end with `bytes` bytes more. */
@@ -289,10 +313,16 @@ export class BinaryBufferBuilder {
 
   static #reserve(self: BinaryBufferBuilder, values: number, bytes: number): void {
     const end = BinaryBufferBuilder.#endOf(self, bytes)
-    self.#offsets.reserve(BinaryBufferBuilder.#offsetBytes(self, self.#length + values))
-    BinaryBufferBuilder.#rewindowOffsets(self)
-    self.#data.reserve(end)
-    BinaryBufferBuilder.#rewindowData(self)
+    const needed = BinaryBufferBuilder.#offsetBytes(self, self.#length + values)
+    if (needed <= self.#offsets.capacity) {
+      self.#data.reserve(end)
+      BinaryBufferBuilder.#rewindowData(self)
+    } else if (end <= self.#data.capacity) {
+      self.#offsets.reserve(needed)
+      BinaryBufferBuilder.#rewindowOffsets(self)
+    } else {
+      BinaryBufferBuilder.#enlargeBoth(self, (block) => block.reserve(needed), (block) => block.reserve(end))
+    }
   }
 
   /**
@@ -302,12 +332,24 @@ export class BinaryBufferBuilder {
   finish(options?: FinishOptions): BinaryBuffers {
     const self = BinaryBufferBuilder.#check(this)
     const shrinkToFit = option(options, 'shrinkToFit', checkBoolean, true)
-    if (self.#limit < 0) BinaryBufferBuilder.#growOffsets(self, 0)
-    const data = self.#data.finish(self.#dataLength, shrinkToFit)
+    const isNew = self.#limit < 0
+    if (isNew) BinaryBufferBuilder.#growOffsets(self, 0)
+    let data: MemoryBuffer
+    try {
+      data = self.#data.finish(self.#dataLength, shrinkToFit)
+    } catch (error) {
+      if (isNew) BinaryBufferBuilder.#dropOffsets(self)
+      throw error
+    }
     const offsets = BinaryBufferBuilder.#finishOffsets(self, shrinkToFit)
     if (isHeldBack()) data.dispose() // what follows throws, and nobody gets them
     BinaryBufferBuilder.#empty(self)
     return { offsets, data }
+  }
+
+  static #dropOffsets(self: BinaryBufferBuilder): void {
+    self.#offsets.reset()
+    BinaryBufferBuilder.#rewindowOffsets(self)
   }
 
   /** The data are a buffer by now: where shrinking the offsets is refused, they stay as large as they are. */

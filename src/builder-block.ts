@@ -1,5 +1,6 @@
 import { DisposedError, OutOfMemoryError } from './errors.js'
 import { isHeldBack } from './instrument.js'
+import { bytesOf, setElements } from './intrinsics.js'
 import { bufferInternals, IS_MUTABLE, IS_RESIZABLE, type MemoryBuffer } from './memory-buffer.js'
 import { DEFAULT_ALIGNMENT, type MemoryPool, poolInternals, poolOption, type PoolOptions } from './memory-pool.js'
 import { forgottenOwners, type OwnedBuffer } from './lifetime.js'
@@ -65,11 +66,11 @@ export class BuilderBlock {
     if (this.#disposed) throw new DisposedError('the builder was disposed')
   }
 
-  /** Makes room for `needed` bytes in all, and for at least twice as many as now if they can be had. */
-  grow(needed: number): void {
+  /** Makes room for `needed` bytes in all, and for at least twice as many as now, or as `from`, if they can be had. */
+  grow(needed: number, from = this.#capacity): void {
     this.check()
     if (needed <= this.#capacity) return
-    const grown = Math.min((this.#capacity < SMALL ? SMALL_GROWTH : 2) * this.#capacity, maxViewBytes)
+    const grown = Math.min((from < SMALL ? SMALL_GROWTH : 2) * from, maxViewBytes)
     if (grown <= roundUp(needed) || !this.#trySetCapacity(grown)) this.reserve(needed)
   }
 
@@ -79,6 +80,13 @@ export class BuilderBlock {
     if (needed <= this.#capacity) return
     const rounded = roundUp(needed)
     if (rounded === needed || !this.#trySetCapacity(rounded)) this.#setCapacity(needed)
+  }
+
+  /** Takes over what is in another block, and disposes that. There must be room for it. */
+  takeOver(other: BuilderBlock): void {
+    const bytes = other.#capacity
+    setElements(bytesOf(this.#arrayBuffer, 0, bytes), bytesOf(other.#arrayBuffer, 0, bytes), 0)
+    other.dispose()
   }
 
   /** False when a limit, or the system, has no room for so much: it may have for less. */
