@@ -72,7 +72,7 @@ function float64(count: number, label: string): Work {
       'resizable ArrayBuffer, doubled when full': {
         kind: 'peer',
         load: async () => () => {
-          const buffer = new (ArrayBuffer as ResizableArrayBufferConstructor)(64, { maxByteLength: 16 * count })
+          const buffer = new (ArrayBuffer as unknown as ResizableArrayBufferConstructor)(64, { maxByteLength: 16 * count })
           const array = new Float64Array(buffer)
           for (let index = 0; index < count; index += 1) {
             if (index === array.length) buffer.resize(2 * buffer.byteLength)
@@ -271,7 +271,7 @@ const growth: Work = {
     'resizable ArrayBuffer': {
       kind: 'peer',
       load: async () => () => {
-        const buffer = new (ArrayBuffer as ResizableArrayBufferConstructor)(0, { maxByteLength: LARGEST })
+        const buffer = new (ArrayBuffer as unknown as ResizableArrayBufferConstructor)(0, { maxByteLength: LARGEST })
         doubling((bytes) => {
           buffer.resize(bytes)
           return new Uint8Array(buffer)

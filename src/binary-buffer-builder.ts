@@ -31,7 +31,7 @@ export interface BinaryBuffers {
   readonly data: MemoryBuffer
 }
 
-/** Up to this many UTF-16 units, a loop in JavaScript beats a call into the engine's encoder. */
+/** Up to this many UTF-16 units, a loop in JavaScript beats a call into the engine's encoder: where each becomes one or two bytes. */
 const SHORT_STRING = 20
 
 /** The most bytes that one UTF-16 unit becomes in UTF-8. */
@@ -254,15 +254,24 @@ export class BinaryBufferBuilder {
     }
     if (typeof value !== 'string') return BinaryBufferBuilder.#appendBytes(this, value)
     const count = value.length
-    if (count <= SHORT_STRING && start + count <= this.#dataLimit && this.#length < this.#limit) {
+    if (count <= SHORT_STRING && start + 2 * count <= this.#dataLimit && this.#length < this.#limit) {
       const window = this.#window
+      let at = start
       let index = 0
       for (; index < count; index += 1) {
         const unit = value.charCodeAt(index)
-        if (unit > 0x7f) break
-        window[start + index] = unit
+        if (unit < 0x80) {
+          window[at] = unit
+          at += 1
+        } else if (unit < 0x800) {
+          window[at] = 0xc0 | (unit >> 6)
+          window[at + 1] = 0x80 | (unit & 0x3f)
+          at += 2
+        } else {
+          break // three bytes, or half of a pair
+        }
       }
-      if (index === count) return BinaryBufferBuilder.#addValue(this, count)
+      if (index === count) return BinaryBufferBuilder.#addValue(this, at - start)
     }
     BinaryBufferBuilder.#appendText(this, value)
   }
