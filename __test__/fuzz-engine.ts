@@ -112,6 +112,12 @@ const RARE: readonly [RegExp, number][] = [
   [/^jemallocStats(Print|String)$/, 40],
 ]
 
+/** What a builder of strings finishes: a plain object with two buffers. */
+function isColumn(value: unknown): value is offheap.BinaryBuffers {
+  if (typeof value !== 'object' || value === null || types.isProxy(value)) return false
+  return Object.getPrototypeOf(value) === Object.prototype && 'data' in value && value.data instanceof offheap.MemoryBuffer && 'offsets' in value
+}
+
 class Fuzz {
   readonly #next: () => number
   readonly #journal: number | undefined
@@ -162,6 +168,11 @@ class Fuzz {
     BufferBuilder: () => {
       const builder = new offheap.BufferBuilder({ pool: this.#own })
       if (this.#next() < 0.5) builder.append('some bytes')
+      return builder
+    },
+    BinaryBufferBuilder: () => {
+      const builder = new offheap.BinaryBufferBuilder({ pool: this.#own, offsets: this.#pick(['int32', 'int64'] as const) })
+      if (this.#next() < 0.5) builder.append('a value')
       return builder
     },
     TypedBufferBuilder: () => {
@@ -298,7 +309,7 @@ class Fuzz {
   /** An options object, with something wrong in it now and then. */
   #options(): unknown {
     const value = () => this.#pick(this.#next() < 0.4 ? this.#hostile : this.#harmless)()
-    const keys = ['pool', 'capacity', 'alignment', 'zeroFill', 'name', 'shrinkToFit', 'chunkSize', 'offset', 'length', 'position', 'requested', 'limit', 'allocated', 'domain', 'after', 'count', 'probability', 'minSize', 'stackDepth', 'quarantine', 'maxRuns']
+    const keys = ['pool', 'capacity', 'capacityInBytes', 'offsets', 'alignment', 'zeroFill', 'name', 'shrinkToFit', 'chunkSize', 'offset', 'length', 'position', 'requested', 'limit', 'allocated', 'domain', 'after', 'count', 'probability', 'minSize', 'stackDepth', 'quarantine', 'maxRuns']
     const options: Record<string, unknown> = {}
     for (const key of keys) if (this.#next() < 0.25) options[key] = key === 'pool' && this.#next() < 0.7 ? this.#own : value()
     if (this.#next() < 0.1) {
@@ -444,14 +455,14 @@ class Fuzz {
 
   /** Gives back everything that calls gave and took. */
   #clean(): void {
-    const garbage = this.#garbage
+    const garbage = this.#garbage.flatMap((value) => (isColumn(value) ? [value.offsets, value.data] : [value]))
     this.#garbage = []
     const streams = garbage.filter((value) => value instanceof Stream)
     for (const stream of streams) (stream as Readable).on('error', () => undefined).destroy()
     for (const value of garbage) if (value instanceof offheap.Pin) value.dispose()
     for (const value of garbage) {
       if (typeof value !== 'object' || value === null) continue
-      if (value instanceof offheap.MemoryBuffer || value instanceof offheap.BufferBuilder || value instanceof offheap.TypedBufferBuilder || value instanceof offheap.Arena || value instanceof offheap.BufferOutputStream) {
+      if (value instanceof offheap.MemoryBuffer || value instanceof offheap.BufferBuilder || value instanceof offheap.BinaryBufferBuilder || value instanceof offheap.TypedBufferBuilder || value instanceof offheap.Arena || value instanceof offheap.BufferOutputStream) {
         try {
           value.dispose()
         } catch (error) {

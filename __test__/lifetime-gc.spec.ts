@@ -1,7 +1,7 @@
 /** What nobody disposes of is freed by the collector, and what user code moved away is freed by its new owner. */
 import { closeSync, openSync, read } from 'node:fs'
 import test from 'ava'
-import { Arena, BufferBuilder, capabilities, defaultMemoryPool, MemoryBuffer, TypedBufferBuilder } from 'offheap'
+import { Arena, BinaryBufferBuilder, BufferBuilder, capabilities, defaultMemoryPool, MemoryBuffer, TypedBufferBuilder } from 'offheap'
 import { collectUntil, held, runScript, throwsCode, turns } from './support.js'
 
 const pool = defaultMemoryPool().proxy({ name: 'garbage' })
@@ -32,6 +32,7 @@ const forgotten: Record<string, () => void> = {
     buffer.asUint8Array()
   },
   'a byte builder': () => new BufferBuilder({ pool }).append('x'.repeat(1000)),
+  'a builder of strings': () => new BinaryBufferBuilder({ pool }).append('x'.repeat(1000)),
   'a typed builder': () => new TypedBufferBuilder('float64', { pool, capacity: 100 }).append(1),
   'a finished builder and its buffer': () => {
     const builder = new TypedBufferBuilder('int32', { pool })

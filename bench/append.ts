@@ -4,7 +4,9 @@ import type { Contender, Work } from './work.ts'
 
 const VALUES = 1_000_000
 const BATCH = 65_536
-const STRINGS = 200_000
+
+/** Not in the types of ES2023. */
+type ResizableArrayBufferConstructor = new (size: number, options: { maxByteLength: number }) => ArrayBuffer & { resize(size: number): void }
 
 function doublesInABuilder(count: number): Contender {
   return {
@@ -66,11 +68,34 @@ function float64(count: number, label: string): Work {
           }
         },
       },
+      // The largest size must be known when it is made.
+      'resizable ArrayBuffer, doubled when full': {
+        kind: 'peer',
+        load: async () => () => {
+          const buffer = new (ArrayBuffer as unknown as ResizableArrayBufferConstructor)(64, { maxByteLength: 16 * count })
+          const array = new Float64Array(buffer)
+          for (let index = 0; index < count; index += 1) {
+            if (index === array.length) buffer.resize(2 * buffer.byteLength)
+            array[index] = index * 0.5
+          }
+        },
+      },
       'Array.push': {
         kind: 'peer',
         load: async () => () => {
           const array: number[] = []
           for (let index = 0; index < count; index += 1) array.push(index * 0.5)
+        },
+      },
+      'Array.push, then a flechette column': {
+        kind: 'peer',
+        async load() {
+          const { columnFromArray, float64 } = await import('@uwdata/flechette')
+          return () => {
+            const array: number[] = []
+            for (let index = 0; index < count; index += 1) array.push(index * 0.5)
+            columnFromArray(array, float64())
+          }
         },
       },
       'stores into a Float64Array that is there': {
@@ -131,6 +156,17 @@ const bool: Work = {
         for (let index = 0; index < VALUES; index += 1) array.push((index & 1) === 1)
       },
     },
+    'Array.push, then a flechette column': {
+      kind: 'peer',
+      async load() {
+        const { bool, columnFromArray } = await import('@uwdata/flechette')
+        return () => {
+          const array: boolean[] = []
+          for (let index = 0; index < VALUES; index += 1) array.push((index & 1) === 1)
+          columnFromArray(array, bool())
+        }
+      },
+    },
     'bits set in a Uint8Array that is there': {
       kind: 'limit',
       load: async () => {
@@ -166,83 +202,96 @@ async function useAllTypes(): Promise<void> {
   }
 }
 
-/** Distinct ASCII strings of about `length` units. */
-function stringsOf(length: number): string[] {
-  return Array.from({ length: 1024 }, (_, index) => String(index * 7919).padEnd(length, 'abcdefgh'))
+const MIB = 2 ** 20
+const LARGEST = 256 * MIB
+
+/** Doubles from 1 MiB on and fills what is new. */
+function doubling(grow: (bytes: number) => Uint8Array): void {
+  let filled = 0
+  for (let size = MIB; size <= LARGEST; size *= 2) {
+    grow(size).fill(7, filled, size)
+    filled = size
+  }
 }
 
-function text(name: string, length: number, atMost: number): Work {
-  return {
-    name: `append a string, ${name}`,
-    what: `200,000 ASCII strings of ${length} bytes into UTF-8 bytes and int32 offsets; finished and given back`,
-    measure: 'time',
-    operations: STRINGS,
-    contenders: {
-      offheap: {
-        kind: 'ours',
-        async load() {
-          const { BufferBuilder, TypedBufferBuilder } = await import('offheap')
-          const strings = stringsOf(length)
-          return () => {
-            const bytes = new BufferBuilder()
-            const offsets = new TypedBufferBuilder('int32')
-            offsets.append(0)
-            for (let index = 0; index < STRINGS; index += 1) {
-              bytes.append(strings[index & 1023]!)
-              offsets.append(bytes.length)
-            }
-            bytes.finish().dispose()
-            offsets.finish().dispose()
-          }
-        },
-      },
-      'apache-arrow builder': {
-        kind: 'peer',
-        async load() {
-          const { makeBuilder, Utf8 } = await import('apache-arrow')
-          const strings = stringsOf(length)
-          return () => {
-            const builder = makeBuilder({ type: new Utf8() })
-            for (let index = 0; index < STRINGS; index += 1) builder.append(strings[index & 1023]!)
-            builder.finish().toVector()
-          }
-        },
-      },
-      'Buffer.write, doubled when full': {
-        kind: 'peer',
-        load: async () => {
-          const strings = stringsOf(length)
-          return () => {
-            let bytes = Buffer.allocUnsafeSlow(64)
-            let offsets = new Int32Array(16)
-            let size = 0
-            for (let index = 0; index < STRINGS; index += 1) {
-              const string = strings[index & 1023]!
-              if (size + string.length * 3 > bytes.length) {
-                const larger = Buffer.allocUnsafeSlow(2 * (size + string.length * 3))
-                bytes.copy(larger, 0, 0, size)
-                bytes = larger
-              }
-              if (index + 1 >= offsets.length) {
-                const larger = new Int32Array(2 * offsets.length)
-                larger.set(offsets)
-                offsets = larger
-              }
-              size += bytes.write(string, size)
-              offsets[index + 1] = size
-            }
-          }
-        },
+const growth: Work = {
+  name: 'grow 1 MiB to 256 MiB',
+  what: 'by doubling, all bytes filled; given back, or left to the collector',
+  measure: 'time',
+  operations: 1,
+  contenders: {
+    'offheap builder': {
+      kind: 'ours',
+      async load() {
+        const { BufferBuilder } = await import('offheap')
+        return () => {
+          const builder = new BufferBuilder({ capacity: MIB })
+          for (let size = MIB; size <= LARGEST; size *= 2) builder.appendCopies(7, size - builder.length)
+          builder.finish().dispose()
+        }
       },
     },
-    targets: [{ atMost }],
-  }
+    'offheap resizable buffer': {
+      kind: 'variant',
+      async load() {
+        const { defaultMemoryPool } = await import('offheap')
+        return () => {
+          const buffer = defaultMemoryPool().allocateResizableBuffer(0)
+          doubling((bytes) => {
+            buffer.resize(bytes)
+            return buffer.asUint8Array()
+          })
+          buffer.dispose()
+        }
+      },
+    },
+    'Uint8Array, doubled and copied': {
+      kind: 'peer',
+      load: async () => () => {
+        let array = new Uint8Array(0)
+        doubling((bytes) => {
+          const larger = new Uint8Array(bytes)
+          larger.set(array)
+          return (array = larger)
+        })
+      },
+    },
+    'Buffer.allocUnsafeSlow, doubled and copied': {
+      kind: 'peer',
+      load: async () => () => {
+        let buffer = Buffer.allocUnsafeSlow(0)
+        doubling((bytes) => {
+          const larger = Buffer.allocUnsafeSlow(bytes)
+          buffer.copy(larger)
+          return (buffer = larger)
+        })
+      },
+    },
+    // The largest size must be known when it is made.
+    'resizable ArrayBuffer': {
+      kind: 'peer',
+      load: async () => () => {
+        const buffer = new (ArrayBuffer as unknown as ResizableArrayBufferConstructor)(0, { maxByteLength: LARGEST })
+        doubling((bytes) => {
+          buffer.resize(bytes)
+          return new Uint8Array(buffer)
+        })
+      },
+    },
+    'fills of a Uint8Array that is there': {
+      kind: 'limit',
+      load: async () => {
+        const array = new Uint8Array(LARGEST)
+        return () => doubling(() => array)
+      },
+    },
+  },
+  targets: [{ times: 1, than: 'Uint8Array, doubled and copied' }],
 }
 
 export const works: readonly Work[] = [
   float64(BATCH, '64 Ki values'),
   float64(VALUES, '1,000,000 values'),
   bool,
-  text('short', 10, 40),
-  text('100 bytes', 100, 100),
+  growth,
 ]

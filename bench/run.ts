@@ -3,7 +3,7 @@
  *
  *   npm run bench                          everything: about ten minutes, most of it the core
  *   npm run bench -- --quick               fewer rounds: under two minutes
- *   npm run bench -- append core           some of the groups: append, scratch, buffers, resident, core
+ *   npm run bench -- append core           some of the groups: append, strings, scratch, buffers, resident, core
  *   npm run bench -- --json FILE           where the figures go, instead of bench/results/
  *   npm run bench -- --readme              also rewrites the tables of bench/README.md
  *

@@ -39,7 +39,7 @@ export interface Work {
 }
 
 /** Works by the name of their group, which is also the name of the file. */
-export const groups = ['append', 'scratch', 'buffers', 'resident'] as const
+export const groups = ['append', 'strings', 'scratch', 'buffers', 'resident'] as const
 
 /** Loads the works of one group. */
 export async function worksOf(group: string): Promise<readonly Work[]> {

@@ -5,7 +5,7 @@
 
 import assert from 'node:assert/strict'
 import { Bool, Float64, Int64, makeData, makeVector, Table, tableFromIPC, tableToIPC, Utf8 } from 'apache-arrow'
-import { BufferBuilder, defaultMemoryPool, type MemoryBuffer, TypedBufferBuilder } from 'offheap'
+import { BinaryBufferBuilder, defaultMemoryPool, type MemoryBuffer, TypedBufferBuilder } from 'offheap'
 
 const people = [
   { id: 1n, name: 'Ada', height: 1.65, member: true },
@@ -50,22 +50,21 @@ for (const { member } of people) members.append(member)
 const memberVector = makeVector(makeData({ type: new Bool(), length: members.length, data: finish(members).asUint8Array() }))
 
 // Strings: all bytes one after the other, and where each one begins and ends.
-const bytes = new BufferBuilder({ pool })
-const offsets = new TypedBufferBuilder('int32', { pool })
+const names = new BinaryBufferBuilder({ pool })
 const nameIsThere = new TypedBufferBuilder('bool', { pool })
-offsets.append(0)
 for (const { name } of people) {
-  bytes.append(name ?? '')
-  offsets.append(bytes.length)
+  names.append(name ?? '')
   nameIsThere.append(name !== null)
 }
+const nameBuffers = names.finish()
+buffers.push(nameBuffers.offsets, nameBuffers.data)
 const nameVector = makeVector(
   makeData({
     type: new Utf8(),
     length: people.length,
     nullCount: nameIsThere.falseCount,
-    valueOffsets: finish(offsets).asInt32Array(),
-    data: finish(bytes).asUint8Array(),
+    valueOffsets: nameBuffers.offsets.asInt32Array(),
+    data: nameBuffers.data.asUint8Array(),
     nullBitmap: finish(nameIsThere).asUint8Array(),
   }),
 )

@@ -15,7 +15,7 @@ const LARGEST_UNIT = 3
 
 /**
  * Builds a run of bytes in pool memory: bytes and strings (as UTF-8) are written straight into a window over the memory,
- * and `finish` hands the block over without a copy. Room grows by doubling. When growing fails, the builder is as it was.
+ * and `finish` hands the block over without a copy. Room at least doubles. When growing fails, the builder is as it was.
  * After `finish` it is empty and can be used again.
  */
 export class BufferBuilder {

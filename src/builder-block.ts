@@ -1,5 +1,6 @@
 import { DisposedError, OutOfMemoryError } from './errors.js'
 import { isHeldBack } from './instrument.js'
+import { bytesOf, setElements } from './intrinsics.js'
 import { bufferInternals, IS_MUTABLE, IS_RESIZABLE, type MemoryBuffer } from './memory-buffer.js'
 import { DEFAULT_ALIGNMENT, type MemoryPool, poolInternals, poolOption, type PoolOptions } from './memory-pool.js'
 import { forgottenOwners, type OwnedBuffer } from './lifetime.js'
@@ -19,6 +20,10 @@ export interface FinishOptions {
   /** False to keep capacity that was not used, which saves a reallocation. True when absent. */
   shrinkToFit?: boolean | undefined
 }
+
+/** Below this capacity in bytes, a native call and a new window cost more than the memory: room grows by more. */
+const SMALL = 32 * 1024
+const SMALL_GROWTH = 4
 
 const NOTHING = new ArrayBuffer(0)
 
@@ -61,12 +66,12 @@ export class BuilderBlock {
     if (this.#disposed) throw new DisposedError('the builder was disposed')
   }
 
-  /** Makes room for `needed` bytes in all, and for twice as many as now if they can be had. */
-  grow(needed: number): void {
+  /** Makes room for `needed` bytes in all, and for at least twice as many as now, or as `from`, if they can be had. */
+  grow(needed: number, from = this.#capacity): void {
     this.check()
     if (needed <= this.#capacity) return
-    const doubled = Math.min(2 * this.#capacity, maxViewBytes)
-    if (doubled <= roundUp(needed) || !this.#trySetCapacity(doubled)) this.reserve(needed)
+    const grown = Math.min((from < SMALL ? SMALL_GROWTH : 2) * from, maxViewBytes)
+    if (grown <= roundUp(needed) || !this.#trySetCapacity(grown)) this.reserve(needed)
   }
 
   /** Makes room for `needed` bytes in all, rounded up to 64 if that many can be had. */
@@ -75,6 +80,13 @@ export class BuilderBlock {
     if (needed <= this.#capacity) return
     const rounded = roundUp(needed)
     if (rounded === needed || !this.#trySetCapacity(rounded)) this.#setCapacity(needed)
+  }
+
+  /** Takes over what is in another block, and disposes that. There must be room for it. */
+  takeOver(other: BuilderBlock): void {
+    const bytes = other.#capacity
+    setElements(bytesOf(this.#arrayBuffer, 0, bytes), bytesOf(other.#arrayBuffer, 0, bytes), 0)
+    other.dispose()
   }
 
   /** False when a limit, or the system, has no room for so much: it may have for less. */

@@ -5,6 +5,7 @@
  */
 
 export { Arena, type ArenaOptions } from './arena.js'
+export { type BinaryBuffers, BinaryBufferBuilder, type BinaryBuilderOptions, type OffsetType } from './binary-buffer-builder.js'
 export { BufferBuilder } from './buffer-builder.js'
 export { BufferOutputStream, type ResetOptions } from './buffer-output-stream.js'
 export { BufferReader } from './buffer-reader.js'

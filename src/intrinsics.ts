@@ -11,7 +11,7 @@ const uncurry = Function.prototype.bind.bind(Function.prototype.call as never) a
 ) => (...args: never[]) => unknown
 
 /** A typed array, as far as copying and filling go. */
-type Elements = Uint8Array | Float64Array
+type Elements = Uint8Array | Int32Array | Float64Array
 
 /** `target.set(source, at)`. */
 export const setElements = uncurry(Uint8Array.prototype.set) as (target: Elements, source: Elements, at: number) => void

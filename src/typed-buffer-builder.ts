@@ -15,6 +15,9 @@ import { checkBoolean, checkSize, describe, isArray, isObject, option, outOfRang
 type Kind = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10
 const BOOL = 10
 
+/** `bit >>> 3` is the byte of a bit up to here. */
+const SHIFTABLE = 2 ** 32
+
 /** A typed array that a builder writes through. */
 type Window =
   | Int8Array
@@ -59,7 +62,7 @@ const typeNames = [...layouts.keys()].map((name) => `'${String(name)}'`).join(',
  * native call, and hands the block over without a copy.
  *
  * Elements are checked by `typeof` only (number; bigint for 64-bit integers; boolean for bool); integers wrap, as in a
- * typed array. Room grows by doubling. When growing fails, the builder is as it was and can still be finished. After
+ * typed array. Room at least doubles. When growing fails, the builder is as it was and can still be finished. After
  * `finish` it is empty and can be used again.
  *
  * @example
@@ -78,6 +81,8 @@ export class TypedBufferBuilder<Type extends ElementType = ElementType> {
   /** In elements, as is the limit: the capacity, or -1 once disposed, so that every way in ends in #grow. */
   #length = 0
   #limit = 0
+  /** As far as {@link append} goes by itself: the limit, but for bits as far as shifting reaches. */
+  #shortLimit = 0
   /** How many bytes of bits {@link falseCount} has counted, and how many bits in them are true. */
   #countedBytes = 0
   #countedTrues = 0
@@ -120,6 +125,7 @@ export class TypedBufferBuilder<Type extends ElementType = ElementType> {
     self.#window = new windowClass(self.#block.arrayBuffer, 0, elements)
     // Multiplied as small integers: a field that once held a float is slower to compare with ever after.
     self.#limit = self.#kind === BOOL ? self.#window.length * 8 : self.#window.length
+    self.#shortLimit = self.#kind === BOOL && self.#limit > SHIFTABLE ? SHIFTABLE : self.#limit
     throwHeldBack()
   }
 
@@ -198,7 +204,7 @@ export class TypedBufferBuilder<Type extends ElementType = ElementType> {
       throw wrongReceiver('TypedBufferBuilder')
     }
     const element: unknown = value
-    if (index < this.#limit) {
+    if (index < this.#shortLimit) {
       const kind = this.#kind
       const window = this.#window
       // V8 inlines up to 920 bytes of bytecode into a loop, and where it does not inline this, every float becomes an
@@ -214,7 +220,7 @@ export class TypedBufferBuilder<Type extends ElementType = ElementType> {
       } else if (kind === BOOL) {
         // Room is zeroed before it is used, so false only moves on. Compared by identity: faster than by type.
         if (element === true) {
-          ;(window as Uint8Array)[byteOf(index)]! |= 1 << (index & 7)
+          ;(window as Uint8Array)[index >>> 3]! |= 1 << (index & 7)
           this.#length = index + 1
           return
         }
@@ -234,8 +240,8 @@ export class TypedBufferBuilder<Type extends ElementType = ElementType> {
   /** The rare part of append: refuses an element of the wrong type, else makes room for it first. */
   static #appendSlow(self: TypedBufferBuilder, element: unknown): void {
     if (typeof element !== self.#layout.typeOf) throw TypedBufferBuilder.#wrongElement(self, element)
-    TypedBufferBuilder.#grow(self, 1)
     const index = self.#length
+    if (index >= self.#limit) TypedBufferBuilder.#grow(self, 1)
     if (self.#kind !== BOOL) (self.#window as Float64Array)[index] = element as number
     else if (element === true) (self.#window as Uint8Array)[byteOf(index)]! |= 1 << (index & 7)
     self.#length = index + 1
@@ -382,7 +388,7 @@ export class TypedBufferBuilder<Type extends ElementType = ElementType> {
     try {
       TypedBufferBuilder.#empty(this) // which may end with what debug hooks found
     } finally {
-      this.#limit = -1
+      this.#limit = this.#shortLimit = -1
     }
   }
 
@@ -404,9 +410,9 @@ export class TypedBufferBuilder<Type extends ElementType = ElementType> {
   }
 }
 
-/** The byte in which a bit lies; also behind 2^31 bits, where shifting wraps. */
+/** The byte in which a bit lies; also behind 2^32 bits, where shifting wraps. */
 function byteOf(bit: number): number {
-  return bit < 0x80000000 ? bit >>> 3 : Math.floor(bit / 8)
+  return bit < SHIFTABLE ? bit >>> 3 : Math.floor(bit / 8)
 }
 
 /** Sets the bits from `start` to before `end`. */

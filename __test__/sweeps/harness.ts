@@ -5,6 +5,7 @@
 import { inspect, isDeepStrictEqual } from 'node:util'
 import {
   Arena,
+  BinaryBufferBuilder,
   BufferBuilder,
   BufferOutputStream,
   MemoryBuffer,
@@ -146,7 +147,7 @@ function finishResult(result: unknown): unknown {
     result.dispose()
     return seen
   }
-  if (result instanceof BufferBuilder || result instanceof TypedBufferBuilder) {
+  if (result instanceof BinaryBufferBuilder || result instanceof BufferBuilder || result instanceof TypedBufferBuilder) {
     const { length } = result
     result.dispose()
     return { length }

@@ -1,6 +1,7 @@
 /** The objects that operations are tried on. */
 import {
   Arena,
+  BinaryBufferBuilder,
   BufferBuilder,
   BufferOutputStream,
   BufferReader,
@@ -163,6 +164,40 @@ export const roomyBuilder: Kind<BufferBuilder> = {
     return builder
   },
 }
+
+function binaryKind(make: (pool: MemoryPool) => BinaryBufferBuilder): Kind<BinaryBufferBuilder> {
+  return {
+    make,
+    look: (builder) => {
+      if (builder.disposed) return 'disposed'
+      const { length, lengthInBytes, capacity, capacityInBytes, offsetType } = builder
+      return { length, lengthInBytes, capacity, capacityInBytes, offsetType }
+    },
+    contents: (builder) => {
+      if (builder.disposed) return 'disposed'
+      const { offsets, data } = builder.finish({ shrinkToFit: false })
+      const hex = [offsets.toHex(), data.toHex()]
+      offsets.dispose()
+      data.dispose()
+      return hex
+    },
+    dispose: (builder) => builder.dispose(),
+  }
+}
+
+/** 15 values of 4 bytes: room for no more value, and for 4 bytes more. */
+export const strings = binaryKind((pool) => {
+  const builder = new BinaryBufferBuilder({ pool, capacity: 15, capacityInBytes: 64 })
+  for (let index = 0; index < 15; index += 1) builder.append(`v${index}`.padEnd(4, '-'))
+  return builder
+})
+export const emptyStrings = binaryKind((pool) => new BinaryBufferBuilder({ pool }))
+/** Much more room than values. */
+export const roomyStrings = binaryKind((pool) => {
+  const builder = new BinaryBufferBuilder({ pool, offsets: 'int64', capacity: 1000, capacityInBytes: 1000 })
+  builder.appendValues(['one', 'two', pattern(20)])
+  return builder
+})
 
 /** An arena with one chunk of 1024 bytes, of which 100 are in use. */
 export interface Used {

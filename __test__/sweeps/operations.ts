@@ -8,19 +8,25 @@ import { finished } from 'node:stream/promises'
 import type { Readable, Writable } from 'node:stream'
 import { inspect } from 'node:util'
 import * as offheap from 'offheap'
-import { Arena, BufferBuilder, BufferOutputStream, BufferReader, FixedSizeBufferWriter, MemoryBuffer, MemoryPool, MockOutputStream, TypedBufferBuilder } from 'offheap'
+import { Arena, BinaryBufferBuilder, BufferBuilder, BufferOutputStream, BufferReader, FixedSizeBufferWriter, MemoryBuffer, MemoryPool, MockOutputStream, TypedBufferBuilder } from 'offheap'
 import { backends, root } from '../fixtures.js'
 import { calm, type Dress, type Operations, on } from './harness.js'
 import * as kinds from './kinds.js'
 import { pattern } from './kinds.js'
 
-const { arena, bools, buffer, buffers, builder, emptyBuilder, emptyInt32s, immutable, int32s, int64s, output, pinned, pool, reader, resizable, roomyBools, roomyBuilder, roomyInt32s, shown, wrapped, writer } = kinds
+const { arena, bools, buffer, buffers, builder, emptyBuilder, emptyInt32s, emptyStrings, immutable, int32s, int64s, output, pinned, pool, reader, resizable, roomyBools, roomyBuilder, roomyInt32s, roomyStrings, shown, strings, wrapped, writer } = kinds
 
 const has = (backend: string): boolean => backends.includes(backend)
 
 /** What a pool made by the operation is worth: its memory fails, too, and comes from the pool under it. */
 function use(made: MemoryPool): MemoryBuffer {
   return MemoryBuffer.from(pattern(70), { pool: made })
+}
+
+/** The two buffers of a column. */
+function both(builder: BinaryBufferBuilder, shrinkToFit = true): MemoryBuffer[] {
+  const { offsets, data } = builder.finish({ shrinkToFit })
+  return [offsets, data]
 }
 
 /** Runs `body`, and whatever comes of it `end`. */
@@ -414,6 +420,45 @@ export const operations: Operations = {
   'BufferBuilder#reset': [calm(roomyBuilder, (builder) => builder.reset()), calm(emptyBuilder, (builder) => builder.reset())],
   'BufferBuilder#dispose': calm(builder, (builder) => builder.dispose()),
   'BufferBuilder#[Symbol.dispose]': calm(builder, (builder) => builder[Symbol.dispose]()),
+
+  // BinaryBufferBuilder
+  'new BinaryBufferBuilder': [
+    on(pool, (pool) => new BinaryBufferBuilder({ pool, capacity: 10, capacityInBytes: 100 })),
+    on(pool, () => new BinaryBufferBuilder({ capacityInBytes: 64, alignment: 4096, offsets: 'int64' })),
+    calm(pool, (pool) => new BinaryBufferBuilder({ pool })),
+  ],
+  'BinaryBufferBuilder#offsetType': reads(strings, (builder) => builder.offsetType),
+  'BinaryBufferBuilder#length': reads(strings, (builder) => builder.length),
+  'BinaryBufferBuilder#lengthInBytes': reads(strings, (builder) => builder.lengthInBytes),
+  'BinaryBufferBuilder#capacity': reads(strings, (builder) => builder.capacity),
+  'BinaryBufferBuilder#capacityInBytes': reads(strings, (builder) => builder.capacityInBytes),
+  'BinaryBufferBuilder#disposed': reads(strings, (builder) => builder.disposed),
+  'BinaryBufferBuilder#[Symbol.toStringTag]': reads(strings, (builder) => builder[Symbol.toStringTag]),
+  'BinaryBufferBuilder#[inspect.custom]': reads(strings, (builder) => builder),
+  'BinaryBufferBuilder#append': [
+    on(strings, (builder) => builder.append('a value that is longer than what is left')),
+    on(strings, (builder) => builder.append('four')),
+    on(strings, (builder) => builder.append('\u{1f3a9}\u{1f3a9}')),
+    on(strings, (builder) => builder.append(pattern(1000))),
+    on(strings, (builder) => {
+      const bytes = MemoryBuffer.wrap(pattern(30))
+      builder.append(bytes)
+    }),
+    on(emptyStrings, (builder) => builder.append('the first')),
+    on(emptyStrings, (builder) => builder.append('')),
+    calm(roomyStrings, (builder) => builder.append('fits')),
+  ],
+  'BinaryBufferBuilder#appendValues': [on(strings, (builder) => builder.appendValues(['v'])), on(emptyStrings, (builder) => builder.appendValues(new Set(['v'])))],
+  'BinaryBufferBuilder#reserve': [on(strings, (builder) => builder.reserve(5, 100)), on(emptyStrings, (builder) => builder.reserve(5, 100))],
+  'BinaryBufferBuilder#finish': [
+    on(strings, (builder) => both(builder)),
+    on(roomyStrings, (builder) => both(builder)),
+    on(emptyStrings, (builder) => both(builder)),
+    calm(strings, (builder) => both(builder, false)),
+  ],
+  'BinaryBufferBuilder#reset': [calm(roomyStrings, (builder) => builder.reset()), calm(emptyStrings, (builder) => builder.reset())],
+  'BinaryBufferBuilder#dispose': calm(strings, (builder) => builder.dispose()),
+  'BinaryBufferBuilder#[Symbol.dispose]': calm(strings, (builder) => builder[Symbol.dispose]()),
 
   // TypedBufferBuilder
   'new TypedBufferBuilder': [
