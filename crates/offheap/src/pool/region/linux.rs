@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// A mapping may be given back in parts.
 pub(super) const SPLITS: bool = true;
 
+/// After a failure that may have cost addresses, so many blocks are copied instead of moved.
+const MOVES_LEFT_OUT: usize = 1000;
+
 /// A number that is found out once; zero stands for unknown yet.
 fn once(cell: &AtomicUsize, find: impl FnOnce() -> usize) -> usize {
     match cell.load(Ordering::Relaxed) {
@@ -50,11 +53,35 @@ fn read_number(path: &std::ffi::CStr) -> Option<usize> {
 
 /// Strict overcommit (mode 2) charges every writable byte, touched or not.
 pub(super) fn is_strict() -> bool {
+    overcommit() == 2
+}
+
+fn overcommit() -> usize {
     static MODE: AtomicUsize = AtomicUsize::new(0);
     once(&MODE, || {
-        let mode = read_number(c"/proc/sys/vm/overcommit_memory");
-        1 + usize::from(mode == Some(2))
-    }) == 2
+        1 + read_number(c"/proc/sys/vm/overcommit_memory").unwrap_or(0)
+    }) - 1
+}
+
+/// Whether a mapping of `size` bytes is more than the machine has, memory and swap together. In the
+/// usual mode (0) the kernel refuses those, but not with NORESERVE; in mode 1 somebody wants them.
+fn is_hopeless(size: usize) -> bool {
+    /// Who asks for less need not be looked at.
+    const LARGE: usize = 256 << 20;
+    static ALL: AtomicUsize = AtomicUsize::new(0);
+    size > LARGE
+        && overcommit() == 0
+        && size
+            > once(&ALL, || {
+                // SAFETY: sysinfo has no pointers inside: zero bytes are one.
+                let mut system: libc::sysinfo = unsafe { std::mem::zeroed() };
+                // SAFETY: the out-pointer is a sysinfo of ours.
+                if unsafe { libc::sysinfo(&raw mut system) } != 0 {
+                    return usize::MAX;
+                }
+                let units = system.totalram.saturating_add(system.totalswap) as usize;
+                units.saturating_mul(system.mem_unit as usize).max(LARGE)
+            })
 }
 
 pub(super) fn max_mappings() -> usize {
@@ -75,6 +102,9 @@ fn huge_pages_unasked() -> bool {
 }
 
 fn map(size: usize, accessible: bool) -> Option<NonNull<u8>> {
+    if accessible && is_hopeless(size) {
+        return None;
+    }
     let protection = if accessible {
         libc::PROT_READ | libc::PROT_WRITE
     } else {
@@ -170,6 +200,15 @@ pub(super) unsafe fn relocate(
     place: NonNull<u8>,
     place_size: usize,
 ) -> Relocation {
+    /// How many moves to leave out. See below.
+    static PAUSE: AtomicUsize = AtomicUsize::new(0);
+    let next = |left: usize| left.checked_sub(1);
+    if PAUSE
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+        .is_ok()
+    {
+        return Relocation::Refused;
+    }
     // Growing while moving makes one mapping of it, which can move again.
     // SAFETY: both ranges are the caller's; the pages keep their contents.
     let moved = unsafe {
@@ -184,8 +223,10 @@ pub(super) unsafe fn relocate(
     if moved != libc::MAP_FAILED {
         return Relocation::Done;
     }
-    // The kernel checks the number of mappings before it clears the place, and what it finds in
-    // `old` after that: is it still there?
+    // The kernel checks the number of mappings first, then clears the place, then checks the rest.
+    // What is at the place now may be ours or, when it was cleared, another thread's of the process:
+    // it is given up either way. Only where nothing is does this mapping come to be; else addresses
+    // without memory may be lost, so a process at its limit of mappings does not try each time.
     // SAFETY: NOREPLACE touches nothing that exists.
     let again = unsafe {
         libc::mmap(
@@ -200,11 +241,13 @@ pub(super) unsafe fn relocate(
             0,
         )
     };
-    if again == libc::MAP_FAILED {
-        return Relocation::Refused;
+    if again != place.as_ptr().cast() {
+        PAUSE.store(MOVES_LEFT_OUT, Ordering::Relaxed);
     }
-    // SAFETY: mapped just now (kernels before 4.17 choose another place), and nobody knows it.
-    unsafe { libc::munmap(again, place_size) };
+    if again != libc::MAP_FAILED {
+        // SAFETY: mapped just now (kernels before 4.17 choose another place), and nobody knows it.
+        unsafe { libc::munmap(again, place_size) };
+    }
     Relocation::PlaceLost
 }
 

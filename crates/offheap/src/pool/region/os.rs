@@ -17,7 +17,7 @@ pub(super) enum Relocation {
     Done,
     /// Both places are as they were.
     Refused,
-    /// The pages are where they were; the new place is gone.
+    /// The pages are where they were; the new place may be gone, and nobody may use it again.
     PlaceLost,
 }
 
