@@ -43,7 +43,76 @@ pub(crate) fn conforms(pool: &Pool) {
     zero_sizes_share_one_address(pool);
     out_of_memory_changes_nothing(pool);
     zeroed_memory_is_zero(pool);
+    large_blocks_keep_their_contents(pool);
     the_counters_are_exact(pool);
+}
+
+/// Around the size from which offheap maps blocks itself, and far above.
+fn large_blocks_keep_their_contents(pool: &Pool) {
+    const MIB: usize = 1 << 20;
+    const STEP: usize = 4093;
+    let start = counters(pool);
+    let stamp = |block: NonNull<u8>, from: usize, to: usize| {
+        for at in (from.next_multiple_of(STEP)..to).step_by(STEP) {
+            // SAFETY: the block has `to` bytes.
+            unsafe { block.add(at).write((at / STEP) as u8 | 1) };
+        }
+    };
+    let look = |block: NonNull<u8>, to: usize| {
+        for at in (0..to).step_by(STEP) {
+            // SAFETY: as above, and `stamp` wrote there.
+            let byte = unsafe { block.add(at).read() };
+            assert_eq!(byte, (at / STEP) as u8 | 1, "byte {at} of {to}");
+        }
+    };
+    for alignment in [64, 4096, 4 * MIB].map(|bytes| Alignment::new(bytes).unwrap()) {
+        let mut size = MIB / 2;
+        let mut block = pool.allocate(size, alignment).unwrap();
+        let neighbour = pool.allocate(3 * MIB, alignment).unwrap();
+        stamp(block, 0, size);
+        stamp(neighbour, 0, 3 * MIB);
+        let sizes = [
+            MIB - 64,
+            MIB,
+            MIB + 1,
+            5 * MIB,
+            20 * MIB,
+            7 * MIB + 5,
+            2 * MIB,
+        ];
+        for to in sizes.into_iter().chain([MIB - 1, 2 * MIB, 100, 9 * MIB]) {
+            // SAFETY: the block is live, with this size and alignment.
+            block = unsafe { pool.reallocate(block, size, to, alignment).unwrap() };
+            assert!(
+                alignment.is_aligned(block.addr().get()),
+                "{to} at {alignment}"
+            );
+            look(block, size.min(to));
+            stamp(block, size.min(to), to);
+            size = to;
+            let held = start.bytes_allocated + (size + 3 * MIB) as u64;
+            assert_eq!(pool.bytes_allocated(), held);
+        }
+        look(neighbour, 3 * MIB);
+        // SAFETY: both are live, with their sizes and alignment.
+        unsafe {
+            pool.free(block, size, alignment);
+            pool.free(neighbour, 3 * MIB, alignment);
+        }
+        // What was just freed, stamps and all, must not show.
+        for size in [MIB, 3 * MIB, 9 * MIB] {
+            let zero = pool.allocate_zeroed(size, alignment).unwrap();
+            // SAFETY: the block has `size` bytes, and they are initialised.
+            let bytes =
+                unsafe { std::slice::from_raw_parts(zero.as_ptr().cast::<u64>(), size / 8) };
+            assert!(bytes.iter().all(|word| *word == 0), "{size} at {alignment}");
+            // SAFETY: the block just allocated.
+            unsafe { pool.free(zero, size, alignment) };
+        }
+    }
+    pool.release_unused();
+    assert_eq!(pool.bytes_allocated(), start.bytes_allocated);
+    assert_eq!(pool.live_allocations(), start.live_allocations);
 }
 
 fn alignment_is_honoured_and_contents_are_kept(pool: &Pool) {

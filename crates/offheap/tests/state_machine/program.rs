@@ -209,6 +209,16 @@ fn sizes() -> impl Strategy<Value = usize> + Clone {
     ]
 }
 
+/// The same, and now and then what is a region of offheap's own, or nearly.
+fn any_sizes() -> impl Strategy<Value = usize> + Clone {
+    const THRESHOLD: usize = 1 << 20;
+    prop_oneof![
+        60 => sizes(),
+        1 => THRESHOLD - 70..THRESHOLD + 70,
+        1 => THRESHOLD..3 * THRESHOLD,
+    ]
+}
+
 /// Offsets and lengths, now and then ones that are no use.
 fn lengths() -> impl Strategy<Value = usize> + Clone {
     prop_oneof![
@@ -234,7 +244,7 @@ impl ReferenceStateMachine for Model {
         let mut choices: Vec<(u32, BoxedStrategy<Step>)> = vec![
             (
                 4,
-                (pool(), sizes(), 0..13_u32, any::<u8>())
+                (pool(), any_sizes(), 0..13_u32, any::<u8>())
                     .prop_map(move |(pool, size, shift, fill)| Step::Raw {
                         id,
                         pool,
@@ -246,7 +256,7 @@ impl ReferenceStateMachine for Model {
             ),
             (
                 4,
-                (pool(), sizes(), 0..13_u32)
+                (pool(), any_sizes(), 0..13_u32)
                     .prop_map(move |(pool, size, shift)| Step::Zeroed {
                         id,
                         pool,
@@ -257,7 +267,7 @@ impl ReferenceStateMachine for Model {
             ),
             (
                 4,
-                (pool(), sizes(), any::<u8>())
+                (pool(), any_sizes(), any::<u8>())
                     .prop_map(move |(pool, size, fill)| Step::Copy {
                         id,
                         pool,
@@ -302,7 +312,7 @@ impl ReferenceStateMachine for Model {
             ids.prop_map(|id| Step::Drop { id }).boxed()
         });
         of(is_raw, 5, &|ids| {
-            (ids, sizes())
+            (ids, any_sizes())
                 .prop_map(|(id, size)| Step::ReallocateRaw { id, size })
                 .boxed()
         });
@@ -360,12 +370,12 @@ impl ReferenceStateMachine for Model {
                 .boxed()
         });
         of(is_resizable, 8, &|ids| {
-            (ids, sizes(), any::<bool>())
+            (ids, any_sizes(), any::<bool>())
                 .prop_map(|(id, size, shrink)| Step::Resize { id, size, shrink })
                 .boxed()
         });
         of(is_resizable, 3, &|ids| {
-            (ids, sizes())
+            (ids, any_sizes())
                 .prop_map(|(id, capacity)| Step::Reserve { id, capacity })
                 .boxed()
         });
@@ -373,7 +383,7 @@ impl ReferenceStateMachine for Model {
             ids.prop_map(|id| Step::Continue { id }).boxed()
         });
         of(is_builder, 10, &|ids| {
-            (ids, sizes(), any::<u8>(), any::<bool>())
+            (ids, any_sizes(), any::<u8>(), any::<bool>())
                 .prop_map(|(id, n, fill, copies)| Step::Append {
                     id,
                     n,
