@@ -51,7 +51,13 @@ fn size(u: &mut arbitrary::Unstructured<'_>) -> arbitrary::Result<usize> {
             let bound = 1_usize << u.int_in_range(4..=17)?;
             bound - 1 + u.int_in_range(0..=2)?
         }
-        8 if u.int_in_range(0..=9)? == 0 => u.int_in_range(0..=2_000_000)?,
+        // Around the size from which offheap maps blocks itself, and above.
+        8 if u.int_in_range(0..=19)? == 0 => match u.int_in_range(0..=3)? {
+            0 => (1 << 20) - 66 + u.int_in_range(0..=132)?,
+            1 => u.int_in_range(0..=2_000_000)?,
+            2 => (1 << 20) + u.int_in_range(0..=3 << 20)?,
+            _ => (2 << 20) - 66 + u.int_in_range(0..=132)?,
+        },
         8 => u.int_in_range(0..=60_000)?,
         _ => usize::MAX - u.int_in_range(0..=200)?,
     })

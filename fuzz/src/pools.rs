@@ -4,7 +4,7 @@ use crate::{check, fill, size};
 use arbitrary::Unstructured;
 use offheap::{
     Alignment, DebugOptions, FailingOptions, LogFormat, LogSink, OnError, Pool, TrackOptions,
-    mimalloc_memory_pool, system_memory_pool,
+    mapped_memory_pool, mimalloc_memory_pool, system_memory_pool,
 };
 use std::ptr::NonNull;
 
@@ -16,10 +16,10 @@ struct Block {
 }
 
 fn stack(u: &mut Unstructured<'_>) -> arbitrary::Result<Vec<Pool>> {
-    let base = if u.arbitrary()? {
-        system_memory_pool()
-    } else {
-        mimalloc_memory_pool().unwrap_or_else(|_| system_memory_pool())
+    let base = match u.int_in_range(0..=2)? {
+        0 => system_memory_pool(),
+        1 => mapped_memory_pool(),
+        _ => mimalloc_memory_pool().unwrap_or_else(|_| system_memory_pool()),
     };
     let mut pools = vec![base.proxy()];
     for _ in 0..u.int_in_range(0..=5)? {
