@@ -1,60 +1,78 @@
 /**
- * The Rust core beside Arrow C++: runs the core's own benchmark (`crates/offheap/examples/bench_core.rs`) and the peer
- * program, in turn, and pairs what they print. Both print JSON lines `{"peer", "work", "size", "threads", "ns"}`.
+ * The Rust core beside its peers: runs the core's own benchmark (`crates/offheap/benches/core`) and the Arrow C++ program,
+ * in turn, and joins what they print. Both print JSON lines `{"peer", "work", "size", "threads", "ns"}`; ours has every
+ * sample in `samples`, and the thread's processor time in `cpu`.
  */
 
-import { spawnSync } from 'node:child_process'
+import { execFile, spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { type Figure, figureOf, type Result } from './report.ts'
-import type { Target } from './work.ts'
+import { promisify } from 'node:util'
+import { Lines, type Line } from './lines.ts'
+import type { Result } from './report.ts'
+import { rowsOf, scalingOf, workloadsOf, type Scaling } from './rows.ts'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
-const parts = ['buffers', 'builders', 'pools'] as const
+const start = promisify(execFile)
 
-interface Sample {
-  readonly peer: string
-  readonly work: string
-  readonly size: number
-  readonly threads: number
-  readonly ns: number
+/** What the core gives a report. */
+export interface CoreResults {
+  readonly results: readonly Result[]
+  readonly scaling: readonly Scaling[]
 }
 
-/** What is to be reached, by work; sizes and threads not named are shown and not judged. */
-const targets: readonly { work: RegExp; size?: number; threads?: number; target: Target }[] = [
-  { work: /^allocate-buffer-drop$/, target: { times: 1, than: 'Arrow C++' } },
-  { work: /^allocate-buffer-drop$/, size: 4096, target: { atMost: 25, later: true } },
-  { work: /^slice-drop$/, target: { times: 1 / 1.2, than: 'Arc clone and drop' } },
-  { work: /^allocate-free mimalloc$/, size: 64, threads: 1, target: { times: 1 / 1.5, than: 'raw allocator', later: true } },
-  { work: /^allocate-free mimalloc$/, size: 64, threads: 1, target: { times: 3, than: 'Arrow C++', later: true } },
-  { work: /^append-bool warm$/, target: { atMost: 1, later: true } },
-  { work: /^append-int64 warm$/, target: { times: 2, than: 'Arrow C++', later: true } },
-]
-
-function jsonLines(text: string): Sample[] {
-  return text
-    .split('\n')
-    .filter((line) => line.startsWith('{'))
-    .map((line) => JSON.parse(line) as Sample)
-    .filter((sample) => typeof sample.ns === 'number')
+function jsonLines(text: string): Line[] {
+  const lines = text.split('\n').filter((line) => line.startsWith('{'))
+  return lines.map((line) => JSON.parse(line) as Line)
 }
 
-function run(program: string, args: readonly string[]): Sample[] {
-  const { status, stdout, stderr, error } = spawnSync(program, args, { cwd: root, encoding: 'utf8', maxBuffer: 2 ** 26 })
+function run(program: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Line[] {
+  const { status, stdout, stderr, error } = spawnSync(program, args, {
+    cwd: root,
+    encoding: 'utf8',
+    maxBuffer: 2 ** 28,
+    env: { ...process.env, ...env },
+  })
   if (error !== undefined || status !== 0) throw new Error(`${program} ${args.join(' ')}: ${error?.message ?? stderr}`)
   return jsonLines(stdout)
 }
 
-/** Builds the core's benchmark; the path of the program. */
-function buildCore(): string {
-  const args = ['build', '--release', '-p', 'offheap', '--example', 'bench_core', '--message-format', 'json-render-diagnostics']
-  const { status, stdout, stderr, error } = spawnSync('cargo', args, { cwd: root, encoding: 'utf8', maxBuffer: 2 ** 28 })
-  if (error !== undefined || status !== 0) throw new Error(error?.message ?? stderr)
-  const messages = stdout.split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line) as { executable?: string | null })
-  const program = messages.map((message) => message.executable).findLast((path) => path != null)
+/** Builds a program with cargo; its path. */
+function build(args: readonly string[], name: string): string {
+  const { status, stdout, stderr, error } = spawnSync('cargo', [...args, '--message-format', 'json-render-diagnostics'], {
+    cwd: root,
+    encoding: 'utf8',
+    maxBuffer: 2 ** 28,
+    // Both workspaces build most of the same crates.
+    env: { ...process.env, CARGO_TARGET_DIR: process.env['CARGO_TARGET_DIR'] ?? join(root, 'target') },
+  })
+  if (error !== undefined || status !== 0) throw new Error(error?.message ?? stderr.trim())
+  const messages = stdout
+    .split('\n')
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line) as { executable?: string | null; target?: { name: string } })
+  const program = messages.findLast(({ executable, target }) => executable != null && target?.name === name)?.executable
   if (program == null) throw new Error('cargo named no program')
   return program
+}
+
+/** The core's benchmark, with the peers of `bench/rust` where they build. */
+function buildCore(quick: boolean, skipped: string[]): string {
+  if (quick) {
+    skipped.push('vortex-buffer (with --quick it is not built)')
+  } else {
+    try {
+      return build(['build', '--release', '--locked', '--manifest-path', join('bench', 'rust', 'Cargo.toml')], 'offheap-bench')
+    } catch (error) {
+      skipped.push(`vortex-buffer (bench/rust does not build: ${firstLine(error)})`)
+    }
+  }
+  return build(['bench', '--no-run', '-p', 'offheap', '--bench', 'core'], 'core')
+}
+
+function firstLine(error: unknown): string {
+  return String(error instanceof Error ? error.message : error).split('\n')[0]!
 }
 
 /** The Arrow C++ peer, where it is at hand. It is no part of this repository. */
@@ -68,79 +86,120 @@ function arrowCpp(skipped: string[]): string | undefined {
     run(peer, ['buffers']) // builds it
     return peer
   } catch (error) {
-    skipped.push(`Arrow C++ (its program did not build or run: ${String(error).split('\n')[0]})`)
+    skipped.push(`Arrow C++ (its program did not build or run: ${firstLine(error)})`)
     return undefined
   }
 }
 
-/** One function for all works of the core, so that the runs of both programs can be interleaved. */
-export function coreResults(rounds: number, quick: boolean, skipped: string[]): (() => Promise<Result[]>)[] {
+/** The addon, whose C functions are measured, where it was built. */
+function addon(): string | undefined {
+  const report = process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } }
+  const libc = process.platform !== 'linux' ? '' : report.header.glibcVersionRuntime === undefined ? '-musl' : '-gnu'
+  const path = join(root, `offheap.${process.platform}-${process.arch}${libc}.node`)
+  return existsSync(path) ? path : undefined
+}
+
+/** Runs some programs at once, as many as there are in `width`. */
+async function inParallel(width: number, tasks: readonly (() => Promise<Line[]>)[]): Promise<Line[]> {
+  const lines: Line[] = []
+  const queue = tasks.values()
+  const worker = async (): Promise<void> => {
+    for (const task of queue) lines.push(...(await task()))
+  }
+  await Promise.all(Array.from({ length: width }, worker))
+  return lines
+}
+
+const pools = ['mimalloc', 'jemalloc', 'system', 'mapped'] as const
+const blocks = [4096, 65_536, 4_194_304] as const
+
+/** What is resident 2.5 s after 512 MiB were freed. Most of that time is spent asleep, so four wait at once. */
+async function residency(ours: string, peer: string | undefined, quick: boolean): Promise<Line[]> {
+  const rss = (program: string, args: readonly string[]) => async () => {
+    const { stdout } = await start(program, args, { cwd: root, encoding: 'utf8' })
+    return jsonLines(stdout)
+  }
+  const tasks = pools.flatMap((pool) => {
+    if (quick) return [rss(ours, ['rss', pool, '4096', '0', '1'])]
+    const cases = blocks.map((block) => [String(block), '0', '1'])
+    cases.push(['4096', '1024', '1'], ['4096', '0', '3'], ['65536', '0', '3'], ['4096', '1024', '3'])
+    return cases.map((words) => rss(ours, ['rss', pool, ...words]))
+  })
+  if (peer !== undefined && !quick) {
+    for (const pool of pools) if (pool !== 'mapped') for (const block of blocks) tasks.push(rss(peer, ['rss', pool, String(block)]))
+  }
+  return inParallel(4, tasks)
+}
+
+/** Ten million values in a fresh process, in turn with the peers. */
+function coldBuilders(ours: string, peer: string | undefined, rounds: number): Line[] {
+  const lines: Line[] = []
+  for (let round = 0; round < rounds; round += 1) {
+    lines.push(...run(ours, ['cold-builder', 'offheap', '--json']))
+    if (peer !== undefined) lines.push(...run(peer, ['cold-builder', '10000000']))
+    for (const name of ['arrow-rs', 'vec']) lines.push(...run(ours, ['cold-builder', name, '--json']))
+  }
+  return lines
+}
+
+const workloads = {
+  larson: 'small',
+  xmalloc: 'small',
+  rptest: 'small',
+  'malloc-large': 'large',
+  'grow-doubling': 'large',
+  'allocate-deallocate': 'large',
+  'allocate-touch-deallocate': 'large',
+} as const
+
+const contenders = ['offheap-mimalloc', 'offheap-limit', 'offheap-jemalloc', 'offheap-system', 'mimalloc', 'jemalloc', 'posix_memalign'] as const
+
+/** One line each of one workload, contenders in turns, each in a process of its own. */
+function workload(ours: string, name: keyof typeof workloads, quick: boolean): Line[] {
+  // Whole pages for every small block: nobody would.
+  const names = workloads[name] === 'small' ? contenders : [...contenders, 'offheap-mapped', 'offheap-no-large-blocks']
+  const threads = quick ? [2] : name === 'xmalloc' ? [2, 4, 8] : [1, 2, 4, 8]
+  const lines: Line[] = []
+  for (const count of threads) {
+    for (let round = 0; round < (quick ? 1 : 3); round += 1) {
+      for (const contender of names) lines.push(...run(ours, ['workload', name, contender, String(count), '--json', ...(quick ? ['--quick'] : [])]))
+    }
+  }
+  return lines
+}
+
+/** Measures the core. What it finds goes to `show` as soon as it is there. */
+export async function coreResults(quick: boolean, skipped: string[], show: (results: readonly Result[]) => void): Promise<CoreResults> {
   let ours: string
   try {
-    ours = buildCore()
+    ours = buildCore(quick, skipped)
   } catch (error) {
-    skipped.push(`the core (its benchmark does not build: ${String(error).split('\n')[0]})`)
-    return []
+    skipped.push(`the core (its benchmark does not build: ${firstLine(error)})`)
+    return { results: [], scaling: [] }
   }
   const peer = arrowCpp(skipped)
-  if (peer !== undefined && quick) skipped.push('the pools of Arrow C++ (they take half a minute; without --quick they are there)')
-  return parts.map((part) => async () => {
-    const samples: Sample[] = []
-    for (let round = 0; round < rounds; round += 1) {
-      samples.push(...run(ours, quick ? [part, '--quick'] : [part]))
-      if (peer !== undefined && !(quick && part === 'pools')) samples.push(...run(peer, [part]))
+  if (peer !== undefined && quick) skipped.push('the pools and the residency of Arrow C++ (they take a minute; without --quick they are there)')
+  const library = addon()
+  if (library === undefined) skipped.push('offheap.h (the addon, which has its functions, is not built)')
+
+  const lines = new Lines()
+  const options = ['--json', ...(quick ? ['--quick'] : [])]
+  for (let round = 0; round < (quick ? 1 : 3); round += 1) {
+    for (const part of ['buffers', 'builders', 'pools', 'c-abi'] as const) {
+      if (part === 'c-abi' && library === undefined) continue
+      lines.add(run(ours, [part, ...options], library === undefined ? {} : { OFFHEAP_C_LIBRARY: library }))
+      if (peer !== undefined && part !== 'c-abi' && !(quick && part === 'pools')) lines.add(run(peer, [part]))
     }
-    return pair(samples)
-  })
-}
-
-/** What is no peer in the sense of something that does the same job, but the floor under it. */
-const limits = new Set(['raw', 'arc-clone', 'vec'])
-const names: Readonly<Record<string, string>> = {
-  'arrow-cpp': 'Arrow C++',
-  'arrow-rs': 'arrow-rs',
-  'arc-clone': 'Arc clone and drop',
-  raw: 'raw allocator',
-  vec: 'Vec (not aligned)',
-}
-
-function pair(samples: readonly Sample[]): Result[] {
-  const works = new Map<string, Sample[]>()
-  for (const sample of samples) {
-    const key = `${sample.work}|${sample.size}|${sample.threads}`
-    works.set(key, [...(works.get(key) ?? []), sample])
   }
-  return [...works.values()]
-    .filter((found) => found.some(({ peer }) => peer === 'offheap'))
-    .map((found): Result => {
-      const { work, size, threads } = found[0]!
-      const peers = [...new Set(found.map((sample) => sample.peer))]
-      return {
-        group: 'core',
-        name: `${work}, ${bytes(size)}${threads > 1 ? `, ${threads} threads` : ''}`,
-        what: whatIs(work),
-        unit: 'ns',
-        figures: peers.map((name) => figure(name, found.filter((sample) => sample.peer === name).map((sample) => sample.ns))),
-        targets: targets
-          .filter((entry) => entry.work.test(work) && (entry.size ?? size) === size && (entry.threads ?? threads) === threads)
-          .map((entry) => entry.target),
-      }
-    })
-}
-
-function figure(peer: string, samples: readonly number[]): Figure {
-  const kind = peer === 'offheap' ? 'ours' : peer.startsWith('offheap') ? 'variant' : limits.has(peer) ? 'limit' : 'peer'
-  return figureOf(names[peer] ?? peer, kind, samples)
-}
-
-function bytes(size: number): string {
-  return size >= 2 ** 20 ? `${size / 2 ** 20} MiB` : size >= 1024 ? `${size / 1024} KiB` : `${size} B`
-}
-
-function whatIs(work: string): string {
-  if (work.startsWith('allocate-free')) return 'the pool allocates and frees a block, 64-byte aligned'
-  if (work === 'allocate-buffer-drop') return 'a buffer is allocated from the default pool and dropped'
-  if (work === 'slice-drop') return '128 bytes of a buffer are sliced and the slice is dropped'
-  if (work.startsWith('append-bytes')) return '256 MiB are appended to a byte builder, that many at a time'
-  return 'ten million values are appended one by one to a builder that starts empty, and finished; `first` in a fresh process, `warm` after that'
+  lines.add(run(ours, ['growth', ...options]))
+  lines.add(run(ours, ['first-touch', ...options]))
+  lines.add(coldBuilders(ours, peer, quick ? 3 : 7))
+  lines.add(await residency(ours, peer, quick))
+  const results = rowsOf(lines)
+  show(results)
+  for (const name of Object.keys(workloads) as (keyof typeof workloads)[]) lines.add(workload(ours, name, quick))
+  const made = workloadsOf(lines)
+  show(made)
+  lines.add(run(ours, ['scaling', ...options]))
+  return { results: [...results, ...made], scaling: scalingOf(lines) }
 }

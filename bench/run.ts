@@ -1,33 +1,41 @@
 /**
  * Benchmarks with their peers in one run.
  *
- *   npm run bench                          everything: about ten minutes, most of it the core
- *   npm run bench -- --quick               fewer rounds: under two minutes
+ *   npm run bench                          everything: some twenty minutes
+ *   npm run bench -- --quick               fewer rounds: some two minutes
  *   npm run bench -- append core           some of the groups: append, strings, scratch, buffers, resident, core
  *   npm run bench -- --json FILE           where the figures go, instead of bench/results/
- *   npm run bench -- --readme              also rewrites the tables of bench/README.md
+ *   npm run bench -- --readme              also rewrites the tables of bench/README.md, and its chart
+ *   npm run bench -- --from FILE --readme  the same from the figures of an earlier run
  *
  * Every contender has a process of its own, so neither garbage nor type feedback of one is in another's figure, and they
- * take turns of some milliseconds, so that what disturbs the machine disturbs all of them. Shown is the lower quartile of
- * a contender's samples, because what disturbs a machine only ever adds; the file has the least, the median and the most.
+ * take turns of some milliseconds, so that what disturbs the machine disturbs all of them. Shown is the median of a
+ * contender's samples; the file has the quartiles, the least and the most, too.
  */
 
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
-import { dirname, join, relative } from 'node:path'
+import { basename, dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { writeChart } from './chart.ts'
 import { coreResults } from './core.ts'
-import { figureOf, type Report, type Result, table, type Verdict, verdictsOf, writeReadme } from './report.ts'
+import { allLinear, figureOf, judgementsOf, type Report, type Result, scalingLines, table, type Verdict, writeReadme } from './report.ts'
+import type { Scaling } from './rows.ts'
 import { groups, worksOf, type Work } from './work.ts'
 
 const here = dirname(fileURLToPath(import.meta.url))
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
-  options: { quick: { type: 'boolean', default: false }, json: { type: 'string' }, readme: { type: 'boolean', default: false } },
+  options: {
+    quick: { type: 'boolean', default: false },
+    json: { type: 'string' },
+    readme: { type: 'boolean', default: false },
+    from: { type: 'string' },
+  },
 })
 const known: readonly string[] = [...groups, 'core']
 for (const name of positionals) if (!known.includes(name)) throw new Error(`no group ${name}; there are: ${known.join(', ')}`)
@@ -96,50 +104,69 @@ async function compare(group: string, work: Work): Promise<Result> {
   }
   const figures = contenders.map(([name, { kind }], index) => figureOf(name, kind, samples[index]!))
   const unit = work.measure === 'time' ? 'ns' : 'MiB'
-  return { group, name: work.name, what: work.what, unit, figures, targets: work.targets }
+  return { group, section: 'javascript', name: work.name, what: work.what, unit, figures, targets: work.targets }
 }
 
-const start = performance.now()
-const results: Result[] = []
-const skipped: string[] = []
-for (const group of selected) {
-  const found =
-    group === 'core'
-      ? coreResults(options.quick ? 1 : 5, options.quick, skipped)
-      : (await worksOf(group)).map((work) => async () => [await compare(group, work)])
-  for (const next of found) {
-    const added = await next()
+/** Runs the selected groups. */
+async function measure(): Promise<Report> {
+  const start = performance.now()
+  const results: Result[] = []
+  const skipped: string[] = []
+  let scaling: readonly Scaling[] = []
+  const show = (added: readonly Result[]): void => {
     process.stdout.write(table(added, results.length === 0))
     results.push(...added)
   }
+  for (const group of selected) {
+    if (group === 'core') {
+      const core = await coreResults(options.quick, skipped, show)
+      scaling = core.scaling
+    } else {
+      for (const work of await worksOf(group)) show([await compare(group, work)])
+    }
+  }
+  return {
+    date: new Date().toISOString().slice(0, 10),
+    machine: {
+      cpu: cpus()[0]?.model ?? 'unknown CPU',
+      cores: cpus().length,
+      memoryGiB: Math.round(totalmem() / 2 ** 30),
+      system: `${process.platform} ${release()}`,
+      node: process.version,
+      v8: process.versions.v8,
+    },
+    quick: options.quick,
+    rounds: plan.rounds,
+    seconds: Math.round((performance.now() - start) / 1000),
+    skipped,
+    results,
+    scaling,
+  }
 }
 
-const cpu = cpus()[0]?.model ?? 'unknown CPU'
-const report: Report = {
-  date: new Date().toISOString().slice(0, 10),
-  machine: {
-    cpu,
-    cores: cpus().length,
-    memoryGiB: Math.round(totalmem() / 2 ** 30),
-    system: `${process.platform} ${release()}`,
-    node: process.version,
-    v8: process.versions.v8,
-  },
-  quick: options.quick,
-  rounds: plan.rounds,
-  seconds: Math.round((performance.now() - start) / 1000),
-  skipped,
-  results,
+/** Where the figures of a run are kept: a file for each day, machine and version of Node. */
+function defaultFile({ date, machine: { cpu, cores, node } }: Report): string {
+  const slug = `${cpu.replaceAll(/\((?:R|TM)\)|\bCPU\b|@.*/gi, '').trim()} ${cores} cores node ${node.split('.')[0]!.slice(1)}`
+  return join(here, 'results', `${date}-${slug.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-')}.json`)
 }
-const slug = `${cpu.replaceAll(/\((?:R|TM)\)|\bCPU\b|@.*/gi, '').trim()} ${report.machine.cores} cores node ${process.versions.node.split('.')[0]}`
-const file = options.json ?? join(here, 'results', `${report.date}-${slug.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-')}.json`)
-mkdirSync(dirname(file), { recursive: true })
-writeFileSync(file, `${JSON.stringify(report, null, 2)}\n`)
-if (options.readme) writeReadme(join(here, 'README.md'), report)
 
-const verdicts = results.flatMap(verdictsOf)
+const report = options.from === undefined ? await measure() : (JSON.parse(readFileSync(options.from, 'utf8')) as Report)
+const file = options.from ?? options.json ?? defaultFile(report)
+if (options.from === undefined) {
+  mkdirSync(dirname(file), { recursive: true })
+  writeFileSync(file, `${JSON.stringify(report, null, 2)}\n`)
+}
+if (options.readme) {
+  const chart = join(here, 'results', `${basename(file, '.json')}.svg`)
+  const drawn = await writeChart(chart, report.results)
+  writeReadme(join(here, 'README.md'), report, drawn ? relative(here, chart).replaceAll('\\', '/') : undefined)
+}
+
+const verdicts = report.results.flatMap(judgementsOf).map(({ verdict }) => verdict)
 const count = (verdict: Verdict) => verdicts.filter((found) => found === verdict).length
-console.log(`\n${results.length} works in ${report.seconds} s`)
+process.stdout.write(scalingLines(report.scaling))
+console.log(`\n${report.results.length} works in ${report.seconds} s`)
 console.log(`targets: ${count('reached')} reached, ${count('MISSED')} missed, ${count('not yet')} for later, ${count('not measured')} not measured`)
+if (report.scaling.length > 0) console.log(`scaling: ${allLinear(report.scaling) ? 'no cost grows worse than linearly' : 'a cost grows WORSE THAN LINEARLY'}`)
 console.log(`figures: ${relative(process.cwd(), file)}`)
-for (const note of skipped) console.log(`not measured: ${note}`)
+for (const note of report.skipped) console.log(`not measured: ${note}`)

@@ -19,6 +19,8 @@ export interface Target {
   readonly atMost?: number
   /** Ours must be this many times faster (or smaller) than this contender. */
   readonly times?: number
+  /** Ours must be no more than this many times of this contender. */
+  readonly atMostTimes?: number
   readonly than?: string
 }
 
