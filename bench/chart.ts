@@ -40,7 +40,7 @@ export async function writeChart(file: string, results: readonly Result[]): Prom
     ],
     axes: [
       { orient: 'left', scale: 'y', labelLimit: 320, labelFontSize: 11, ticks: false, domain: false, labelPadding: 6 },
-      { orient: 'bottom', scale: 'x', grid: true, gridColor: '#e6e8ea', tickCount: 6, format: '~s' },
+      { orient: 'bottom', scale: 'x', grid: true, gridColor: '#e6e8ea', values: [0.01, 0.1, 1, 10, 100, 1000], format: '~r' },
     ],
     legends: [{ fill: 'colour', orient: 'bottom', direction: 'horizontal', labelLimit: 400, symbolType: 'square' }],
     marks: [

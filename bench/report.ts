@@ -115,7 +115,9 @@ function judge(result: Result, target: Target): Judgement {
   const bound = atMost ?? (other === undefined ? undefined : atMostTimes !== undefined ? other.median * atMostTimes : other.median / times!)
   if (ours === undefined || bound === undefined) return { target: text, verdict: 'not measured', by: 1 }
   const by = ours.median / bound
-  return { target: text, verdict: by <= 1 ? 'reached' : target.later === true ? 'not yet' : 'MISSED', by }
+  // The table has this ratio where it compares with that contender; a target of its own may name another one.
+  const is = other === undefined ? '' : ` (is ${ratio(atMostTimes !== undefined ? ours.median / other.median : other.median / ours.median)}x)`
+  return { target: text + is, verdict: by <= 1 ? 'reached' : target.later === true ? 'not yet' : 'MISSED', by }
 }
 
 /** What became of a work's targets. */
