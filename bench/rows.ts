@@ -250,7 +250,7 @@ function residencyOf(lines: Lines): Result[] {
       targets: [{ atMost: 40 }],
     }
   })
-  return [...worst, ...cases]
+  return [...worst, ...cases.toSorted((a, b) => (a.name < b.name ? -1 : 1))]
 }
 
 /** Everything the core's programs measured that no row shows: each work with all its contenders. */
@@ -261,7 +261,10 @@ function restOf(lines: Lines, shown: readonly Row[]): Result[] {
     .filter(({ work, size, threads }) => !isShown.has(`${work}|${size}|${threads}`) && !isShown.has(`${work}||${threads}`))
     .map(({ work, size, threads }): Result => {
       const all = lines.all().filter((samples) => samples.work === work && samples.size === size && samples.threads === threads)
-      const figures = all.map(({ peer, wall }) => figureOf(names[peer] ?? peer, peer === 'offheap' ? 'ours' : kindOf(peer), wall))
+      const figures = all.map(({ peer, wall, cpu }) => {
+        const time = threads > 1 && cpu.length > 0 ? cpu : wall
+        return figureOf(names[peer] ?? peer, peer === 'offheap' ? 'ours' : kindOf(peer), time)
+      })
       const name = `${work}, ${bytes(size)}${threads > 1 ? `, ${threads} threads` : ''}`
       return { group: 'core', section: 'core', name, what: '', unit: 'ns', figures, targets: [] }
     })
