@@ -13,7 +13,8 @@ mod slot;
 pub(crate) mod small;
 
 #[cfg(feature = "hooks")]
-pub(crate) use blocks::{AddressHasher, AddressMap, Unhooked};
+pub(crate) use blocks::AddressHasher;
+pub(crate) use blocks::{AddressMap, Unhooked};
 pub use c_allocator::CAllocator;
 pub use c_handle::{c_allocator_of, pool_of_c_allocator};
 pub use domain::Domain;
