@@ -40,8 +40,6 @@ await runSteps([
       // Where the kernel orders threads for us (membarrier), the sanitizer must be told by a fence: `offheap_tsan`.
       RUSTFLAGS: '-Zsanitizer=thread --cfg offheap_tsan',
       CARGO_TARGET_DIR: join(root, 'target', 'tsan'),
-      // Names and lines in reports, and nothing more: half the time to build.
-      CARGO_PROFILE_DEV_DEBUG: 'line-tables-only',
       OFFHEAP_PROPTEST_CASES: process.env.OFFHEAP_PROPTEST_CASES ?? (short ? '30' : '300'),
       // Requests that cannot be had must come back as null, as they do without the sanitizer.
       TSAN_OPTIONS: ['allocator_may_return_null=1', 'history_size=4', process.env.TSAN_OPTIONS].filter(Boolean).join(':'),

@@ -187,6 +187,7 @@ fn a_shrink_gives_its_pages_back_at_once() {
 
 #[cfg(target_os = "linux")]
 #[test]
+#[cfg_attr(offheap_tsan, ignore = "the sanitizer's own mappings come with ours")]
 fn ten_thousand_blocks_are_few_mappings() {
     let _turn = turn();
     let before = mappings();
