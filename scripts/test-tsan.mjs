@@ -33,7 +33,7 @@ await runSteps([
   {
     name: 'ThreadSanitizer',
     command: [
-      ...['cargo', '+nightly', 'test', '--no-fail-fast', '-p', 'offheap', '--no-default-features', '--features', 'hooks'],
+      ...['cargo', '+nightly', 'test', '--no-fail-fast', '-p', 'offheap', '--no-default-features', '--features', 'hooks,statistics'],
       ...['-Zbuild-std', '--target', host, '--lib', ...tests, ...options],
     ],
     env: {
