@@ -68,6 +68,8 @@ impl Counts {
             return Released::Shared;
         }
         fence(Ordering::Acquire);
+        #[cfg(offheap_tsan)] // which does not know fences
+        let _ = self.strong.load(Ordering::Acquire);
         if self.parked.load(Ordering::Acquire) == 1 {
             Released::Free
         } else {
@@ -90,6 +92,8 @@ impl Counts {
             return false;
         }
         fence(Ordering::Acquire);
+        #[cfg(offheap_tsan)] // which does not know fences
+        let _ = self.parked.load(Ordering::Acquire);
         true
     }
 

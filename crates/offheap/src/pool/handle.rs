@@ -743,6 +743,9 @@ impl Pool {
         loop {
             // What other threads did with their handles is seen from here on.
             fence(Ordering::Acquire);
+            // SAFETY: nobody else has the box.
+            #[cfg(offheap_tsan)] // which does not know fences
+            let _ = unsafe { core.as_ref() }.handles.load(Ordering::Acquire);
             // SAFETY: the caller's promise, or the last handle's end below.
             let mut ends = unsafe { Box::from_raw(core.as_ptr()) };
             if *ends.closed.get_mut() {

@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 
 const MIB: usize = 1 << 20;
 
-/// Bytes of this process in physical memory; `None` where that is not known.
+/// Bytes of this process in physical memory; `None` where that is not known, and under sanitizers:
+/// they keep what is freed for themselves, and terabytes of addresses.
 fn resident() -> Option<usize> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    Some(statm.split(' ').nth(1)?.parse::<usize>().ok()? * 4096)
+    let mut pages = statm.split(' ').map(str::parse::<usize>);
+    let (addresses, resident) = (pages.next()?.ok()?, pages.next()?.ok()?);
+    (addresses < (1 << 40) / 4096).then_some(resident * 4096)
 }
 
 /// Blocks of `size` bytes, written, `bytes` in all, of which all but the first of each 1024 are freed.
