@@ -42,7 +42,7 @@ fn exhaust(pool: &Pool, size: usize) -> Refused {
     let mut blocks: Vec<Stamped> = Vec::with_capacity(1000);
     let take = |blocks: &mut Vec<Stamped>, refused: &mut Refused| {
         while blocks.len() < 1000 {
-            let zeroed = blocks.len() % 2 == 0;
+            let zeroed = blocks.len().is_multiple_of(2);
             let seed = blocks.len() as u64;
             let before = counters(pool);
             let made = Stamped::new(pool, size, Alignment::DEFAULT, zeroed, seed);

@@ -39,7 +39,9 @@ impl System {
                 let alignment = Alignment::new(1 << shift).unwrap();
                 let seed = id as u64 + 1;
                 let made = Stamped::new(&self.pools[pool], size, alignment, zeroed, seed);
-                return done(made.map(|block| drop(self.blocks.insert(id, (pool, block)))));
+                return done(made.map(|block| {
+                    self.blocks.insert(id, (pool, block));
+                }));
             }
             Step::Resize { id, size } => {
                 let (pool, block) = self.blocks.get_mut(&id).unwrap();
