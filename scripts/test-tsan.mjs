@@ -32,10 +32,9 @@ const tests = (short ? ['large_blocks', 'state_machine'] : every).flatMap((name)
 await runSteps([
   {
     name: 'ThreadSanitizer',
-    command: [
-      ...['cargo', '+nightly', 'test', '--no-fail-fast', '-p', 'offheap', '--no-default-features', '--features', 'hooks,statistics'],
-      ...['-Zbuild-std', '--target', host, '--lib', ...tests, ...options],
-    ],
+    command: 'cargo +nightly test --no-fail-fast -p offheap --no-default-features --features hooks,statistics -Zbuild-std --lib --target'
+      .split(' ')
+      .concat(host, tests, options),
     env: {
       // Where the kernel orders threads for us (membarrier), the sanitizer must be told by a fence: `offheap_tsan`.
       RUSTFLAGS: '-Zsanitizer=thread --cfg offheap_tsan',
