@@ -26,6 +26,7 @@ mod ledger;
 mod own;
 mod policy;
 mod share;
+mod thread;
 mod timer;
 mod watch;
 

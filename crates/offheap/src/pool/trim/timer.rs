@@ -5,6 +5,7 @@ use super::family::{FAMILIES, Family};
 use super::ledger::{Ledger, ledger, ledgers};
 use super::policy::TrimPolicy;
 use super::share::{Share, with_share};
+use super::thread;
 use super::watch::{Verdict, Watch};
 use crate::pool::backend::Backend;
 use crate::pool::inside::Inside;
@@ -12,7 +13,6 @@ use crate::pool::region;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// Whether the thread runs, or is being started. A forked child has none.
@@ -45,11 +45,7 @@ pub(super) fn start() {
 
 fn spawn() -> bool {
     restart_in_children();
-    thread::Builder::new()
-        .name("offheap-trim".to_owned())
-        .stack_size(STACK)
-        .spawn(run)
-        .is_ok()
+    thread::spawn(run, STACK)
 }
 
 /// Calls `spawn` unless what it would start runs; `false` when it has failed.
@@ -151,12 +147,13 @@ impl Drop for Running {
 fn run() {
     let _inside = Inside::enter();
     block_signals();
+    thread::name(c"offheap-trim");
     stay_loaded();
     let mut timer = Timer::default();
     loop {
         let running = Running;
         while let Some(wait) = timer.tick(ledgers(), &mut Process, Instant::now()) {
-            thread::sleep(wait);
+            std::thread::sleep(wait);
         }
         drop(running);
         // Whoever freed just before saw that the thread was running.
