@@ -1,0 +1,1 @@
+//! Arrow C Data and C Device interfaces and DLPack for offheap.

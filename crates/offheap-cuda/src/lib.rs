@@ -1,0 +1,1 @@
+//! CUDA memory for offheap: found at run time, stream-ordered, pooled.

@@ -1,0 +1,1 @@
+//! Memory shared between processes, as a device of offheap.
