@@ -73,24 +73,40 @@ mod tests {
         let kind = |kind: io::ErrorKind| refused("ask", 7, &kind.into()).into_kind();
         assert!(matches!(
             kind(io::ErrorKind::OutOfMemory),
-            ErrorKind::OutOfMemory { requested: 7, limit: None, .. }
+            ErrorKind::OutOfMemory {
+                requested: 7,
+                limit: None,
+                ..
+            }
         ));
         assert!(matches!(
             kind(io::ErrorKind::PermissionDenied),
-            ErrorKind::DeviceUnavailable { reason: "permission", .. }
+            ErrorKind::DeviceUnavailable {
+                reason: "permission",
+                ..
+            }
         ));
         assert!(matches!(
             kind(io::ErrorKind::Other),
-            ErrorKind::DeviceUnavailable { reason: "system", .. }
+            ErrorKind::DeviceUnavailable {
+                reason: "system",
+                ..
+            }
         ));
         #[cfg(unix)]
         for errno in [libc::EMFILE, libc::ENFILE] {
             assert!(matches!(
                 refused("ask", 7, &io::Error::from_raw_os_error(errno)).into_kind(),
-                ErrorKind::DeviceUnavailable { reason: "descriptors", .. }
+                ErrorKind::DeviceUnavailable {
+                    reason: "descriptors",
+                    ..
+                }
             ));
         }
         let text = malformed("key", "100 hex digits").to_string();
-        assert_eq!(text, "handle must be 100 hex digits, got one whose key is not");
+        assert_eq!(
+            text,
+            "handle must be 100 hex digits, got one whose key is not"
+        );
     }
 }

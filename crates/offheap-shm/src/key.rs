@@ -77,7 +77,10 @@ impl Key {
         key.secret = Secret::from_bytes(bits);
         // No memory ever has it, but revoked memory shows it.
         if key.secret.is_revoked() {
-            return Err(malformed("secret", "a handle that its memory's creator gave"));
+            return Err(malformed(
+                "secret",
+                "a handle that its memory's creator gave",
+            ));
         }
         Ok(key)
     }

@@ -36,16 +36,28 @@
 //! | frozen for good | `F_SEAL_FUTURE_WRITE` | no | no |
 //! | after `kill -9` of the creator | nothing is left | the name is left until somebody opens it | nothing is left |
 
+mod device;
+mod exchange;
 mod failure;
 mod handle;
 mod key;
+mod manager;
 mod memory;
 mod options;
 mod racing;
+mod registry;
 mod secret;
+mod source;
 mod system;
 mod trailer;
 
+pub use device::{
+    SharedMemoryDevice, default_shared_memory_manager, shared_memory_device, shared_memory_manager,
+    shared_memory_pool,
+};
+pub use exchange::{SharedBufferHandle, export, import, memory_of};
 pub use handle::SharedMemoryHandle;
+pub use manager::SharedMemoryManager;
 pub use memory::SharedMemory;
 pub use options::{OpenOptions, SharedMemoryOptions};
+pub use source::{SHARED_MEMORY, SharedMemorySource};

@@ -95,6 +95,7 @@ impl SharedMemory {
         alignment: Alignment,
         options: &SharedMemoryOptions,
     ) -> Result<Self> {
+        options.check()?;
         let whole = trailer::whole(size, system::page_size())
             .filter(|whole| *whole as u64 <= MAX_NUMBER)
             .ok_or_else(|| no_memory(size as u64, None))?;
@@ -196,7 +197,8 @@ impl SharedMemory {
         for i in 0..Secret::BYTES {
             // SAFETY: the trailer is the mapping's end, which is writable for the creator; other processes
             // only read it by system calls.
-            let byte = unsafe { AtomicU8::from_ptr(self.inner.mapping.start().as_ptr().add(at + i)) };
+            let byte =
+                unsafe { AtomicU8::from_ptr(self.inner.mapping.start().as_ptr().add(at + i)) };
             byte.store(0, Ordering::Relaxed);
         }
         fence(Ordering::SeqCst);
@@ -245,7 +247,10 @@ impl SharedMemory {
     pub fn is_read_only(&self) -> bool {
         matches!(
             self.inner.origin,
-            Origin::Opened { read_only: true, .. }
+            Origin::Opened {
+                read_only: true,
+                ..
+            }
         )
     }
 
@@ -270,7 +275,7 @@ impl SharedMemory {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    fn check(&self, offset: usize, length: usize) -> Result<()> {
+    pub(crate) fn check(&self, offset: usize, length: usize) -> Result<()> {
         match offset.checked_add(length) {
             Some(end) if end <= self.len() => Ok(()),
             _ => Err(Error::range(offset, length, self.len())),

@@ -1,5 +1,7 @@
 //! How memory is made and opened.
 
+use offheap::{Error, Result};
+
 /// How [`SharedMemory::create`](crate::SharedMemory::create) makes memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SharedMemoryOptions {
@@ -13,6 +15,24 @@ pub struct SharedMemoryOptions {
     /// Whether [`freeze`](crate::SharedMemory::freeze) can be called later. Without it the seals are final
     /// from the start: nobody can add one.
     pub freezable: bool,
+}
+
+/// The longest label: Linux takes names of up to 249 bytes.
+const MAX_LABEL: usize = 200;
+
+impl SharedMemoryOptions {
+    /// # Errors
+    /// [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for the label, on every system.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.label.len() > MAX_LABEL || self.label.contains('\0') {
+            return Err(Error::invalid_argument(
+                "label",
+                format_args!("{:?}", self.label),
+                "at most 200 bytes without a zero byte",
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// How [`SharedMemory::open`](crate::SharedMemory::open) opens memory.

@@ -31,9 +31,8 @@ pub(crate) unsafe fn load(from: *const u8, to: &mut [u8]) {
     for (i, target) in body.chunks_exact_mut(WORD).enumerate() {
         // SAFETY: the word lies in the range, is aligned since the head ends at a multiple of 8, and
         // shared access is atomic.
-        let word = unsafe {
-            AtomicU64::from_ptr(from.add(head.len() + i * WORD).cast_mut().cast())
-        };
+        let word =
+            unsafe { AtomicU64::from_ptr(from.add(head.len() + i * WORD).cast_mut().cast()) };
         target.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
     }
     for (i, target) in tail.iter_mut().enumerate() {

@@ -53,14 +53,20 @@ pub(crate) fn check(trailer: &[u8; BYTES], size: u64, secret: &Secret) -> Result
     bits.copy_from_slice(&trailer[SECRET_AT..SECRET_AT + Secret::BYTES]);
     let theirs = Secret::from_bytes(bits);
     if word(0) != MAGIC || word(8) != VERSION {
-        return Err(malformed("memory", "a handle of shared memory of this version"));
+        return Err(malformed(
+            "memory",
+            "a handle of shared memory of this version",
+        ));
     }
     if theirs.is_revoked() {
         return Err(gone());
     }
     // Of a wrong secret nothing else is told.
     if !theirs.matches(secret) {
-        return Err(malformed("secret", "a handle that its memory's creator gave"));
+        return Err(malformed(
+            "secret",
+            "a handle that its memory's creator gave",
+        ));
     }
     if word(16) != size {
         return Err(malformed("size", "a handle with its memory's size"));

@@ -22,9 +22,6 @@ use std::sync::OnceLock;
 /// Without these a file is not mapped.
 const FIXED_SIZE: i32 = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
 
-/// The longest label: the system takes names of up to 249 bytes.
-const MAX_LABEL: usize = 200;
-
 pub(crate) fn page_size() -> usize {
     // SAFETY: sysconf has no preconditions.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -67,7 +64,10 @@ fn system_memory() -> u64 {
         reason = "these are 32 bits wide on some systems"
     )]
     let (ram, swap) = (u64::from(info.totalram), u64::from(info.totalswap));
-    match ram.saturating_add(swap).saturating_mul(info.mem_unit.into()) {
+    match ram
+        .saturating_add(swap)
+        .saturating_mul(info.mem_unit.into())
+    {
         0 => u64::MAX,
         bytes => bytes,
     }
@@ -93,21 +93,13 @@ fn is_strict() -> bool {
 }
 
 fn memory_file(label: &str, size: u64) -> Result<File> {
-    let expected = "at most 200 bytes without a zero byte";
-    if label.len() > MAX_LABEL {
-        return Err(Error::invalid_argument(
-            "label",
-            format_args!("{} bytes", label.len()),
-            expected,
-        ));
-    }
     let name = if label.is_empty() {
         "offheap".to_owned()
     } else {
         format!("offheap:{label}")
     };
-    let name =
-        CString::new(name).map_err(|_| Error::invalid_argument("label", "a zero byte", expected))?;
+    let name = CString::new(name)
+        .map_err(|_| Error::invalid_argument("label", "a zero byte", "text without one"))?;
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // Linux before 6.3 does not know the flag; later ones may want it (`vm.memfd_noexec`).
     for flags in [flags | libc::MFD_NOEXEC_SEAL, flags] {
@@ -128,7 +120,9 @@ fn memory_file(label: &str, size: u64) -> Result<File> {
             _ => return Err(refused("memfd_create", size, &error)),
         }
     }
-    Err(Error::not_supported("this system has no memory files that can be sealed"))
+    Err(Error::not_supported(
+        "this system has no memory files that can be sealed",
+    ))
 }
 
 /// Takes all pages.
@@ -162,10 +156,11 @@ pub(crate) fn create(wanted: &Wanted<'_>) -> Result<(Mapping, Owned)> {
     if unsafe { libc::fchmod(file.as_raw_fd(), 0o600) } != 0 {
         return Err(refused("fchmod", whole, &io::Error::last_os_error()));
     }
-    file.set_len(whole).map_err(|error| match error.raw_os_error() {
-        Some(libc::EINVAL | libc::EFBIG) => no_memory(whole, None),
-        _ => refused("ftruncate", whole, &error),
-    })?;
+    file.set_len(whole)
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::EINVAL | libc::EFBIG) => no_memory(whole, None),
+            _ => refused("ftruncate", whole, &error),
+        })?;
     if wanted.options.reserve || is_strict() {
         reserve(&file, whole)?;
     }
@@ -246,7 +241,10 @@ fn is_in_memory(file: &File) -> io::Result<bool> {
 /// Whether `found` is the file that a handle names, of this user.
 fn check_identity(found: &Found, device: u64, inode: u64) -> Result<()> {
     // Another file took the number: asked first, since the next questions go to whatever file it is.
-    if found.link().is_some_and(|link| !link.starts_with(process::LINK)) {
+    if found
+        .link()
+        .is_some_and(|link| !link.starts_with(process::LINK))
+    {
         return Err(gone());
     }
     let is = found

@@ -53,6 +53,13 @@ pub(crate) struct Wanted<'a> {
     pub(crate) whole: usize,
     /// Of the first byte.
     pub(crate) alignment: usize,
+    #[cfg_attr(
+        not(unix),
+        expect(
+            dead_code,
+            reason = "nothing is named, sealed or left unreserved there"
+        )
+    )]
     pub(crate) options: &'a SharedMemoryOptions,
     /// For the trailer, which is written before anybody else can open the memory.
     pub(crate) secret: &'a Secret,

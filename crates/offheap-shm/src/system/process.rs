@@ -48,8 +48,7 @@ pub(super) fn own_namespace() -> u64 {
 
 /// Whether `/proc` is there and names processes as this one does: a container's program may see its host's.
 fn proc_is_ours() -> bool {
-    fs::read_link("/proc/self")
-        .is_ok_and(|own| own == Path::new(&std::process::id().to_string()))
+    fs::read_link("/proc/self").is_ok_and(|own| own == Path::new(&std::process::id().to_string()))
 }
 
 /// Another process's memory, found but not opened: reading and writing go through
@@ -73,7 +72,10 @@ pub(super) enum Found {
 pub(super) fn find(process: u32, descriptor: u32, start: u64) -> Result<Found> {
     // A process's number is positive, and 0 would be this one.
     if !(1..=i32::MAX as u32).contains(&process) || descriptor > i32::MAX as u32 {
-        return Err(malformed("process", "a handle of a process and a descriptor"));
+        return Err(malformed(
+            "process",
+            "a handle of a process and a descriptor",
+        ));
     }
     if !proc_is_ours() {
         return by_pidfd(process, descriptor).map(Found::Same);
@@ -122,11 +124,7 @@ fn by_pidfd(process: u32, descriptor: u32) -> Result<File> {
         Ok(unsafe { OwnedFd::from_raw_fd(result as i32) })
     };
     let other = call(libc::SYS_pidfd_open, process, 0)?;
-    let found = call(
-        libc::SYS_pidfd_getfd,
-        other.as_raw_fd() as u32,
-        descriptor,
-    )?;
+    let found = call(libc::SYS_pidfd_getfd, other.as_raw_fd() as u32, descriptor)?;
     Ok(File::from(found))
 }
 
@@ -175,7 +173,10 @@ mod tests {
         assert_eq!(start_of("12 (a) R 1"), None);
         assert_eq!(start_of(""), None);
         assert!(own_start() > 0 && own_namespace() > 0);
-        assert_eq!(started(&std::process::id().to_string()).unwrap(), Some(own_start()));
+        assert_eq!(
+            started(&std::process::id().to_string()).unwrap(),
+            Some(own_start())
+        );
         assert_eq!(started("4194305").unwrap_err().kind(), Io::NotFound);
     }
 
