@@ -207,6 +207,21 @@ impl Arena {
         })
     }
 
+    /// Notes the device for whoever opens the file.
+    ///
+    /// # Errors
+    /// `CUDA_ERROR_INVALID_HANDLE` without a header.
+    pub(crate) fn set_device(&self, ordinal: u64) -> Result<(), CUresult> {
+        self.header()?[3].store(ordinal, Ordering::Release);
+        Ok(())
+    }
+
+    /// # Errors
+    /// `CUDA_ERROR_INVALID_HANDLE` without a header.
+    pub(crate) fn device(&self) -> Result<u64, CUresult> {
+        Ok(self.header()?[3].load(Ordering::Acquire))
+    }
+
     /// The first device address.
     pub(crate) fn base(&self) -> u64 {
         self.base

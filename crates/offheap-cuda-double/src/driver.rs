@@ -411,6 +411,12 @@ impl Driver {
                 }
                 self.drop_pool_if_done(token);
             }
+            Kind::ImportedFromPool(token) => {
+                if let Some(pool) = self.pools.get_mut(&token) {
+                    pool.live -= 1;
+                }
+                self.drop_pool_if_done(token);
+            }
             _ => {}
         }
     }

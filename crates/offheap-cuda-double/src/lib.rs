@@ -26,6 +26,7 @@ mod entry;
 mod event;
 mod failures;
 mod free_space;
+mod ipc_handle;
 mod pool;
 pub mod result;
 mod shared_event;

@@ -1,5 +1,10 @@
 //! Order, virtual time and visibility of work.
 
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "calls of the double: wrong arguments are errors, not crashes"
+)]
+
 mod support;
 
 use support::*;
