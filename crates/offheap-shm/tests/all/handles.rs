@@ -40,7 +40,7 @@ fn every_digit_of_a_key_counts() {
     for at in 0..handle.key.len() {
         let result = open(&flip(&handle, at));
         // Of the secret, and of what kind of handle it is.
-        if at < 4 || at >= 68 {
+        if !(4..68).contains(&at) {
             assert_eq!(result, INVALID, "digit {at}");
         } else {
             assert_ne!(result, "opened", "digit {at}");

@@ -112,7 +112,7 @@ fn sizes_at_the_ends() {
     for size in [0, 1, 63, 64, 4031, 4032, 4033, 4096, 65_536] {
         let memory = make(size);
         assert_eq!((memory.len(), memory.is_empty()), (size, size == 0));
-        assert!(memory.whole_len() >= size + 64 && memory.whole_len() % 4096 == 0);
+        assert!(memory.whole_len() >= size + 64 && memory.whole_len().is_multiple_of(4096));
         let opened = SharedMemory::open(&memory.handle().unwrap(), RW).unwrap();
         assert_eq!(opened.len(), size);
         opened.write(0, &vec![1; size]).unwrap();
