@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::arena::Arena;
-use crate::block::{Backing, Block, Kind, Place};
+use crate::block::{Backing, Block, GRANULE, Kind, Place};
 use crate::call_log::CallLog;
 use crate::config::Config;
 use crate::context::{self, Context};
@@ -374,6 +374,9 @@ impl Driver {
         backing: Backing,
     ) {
         let ordered = !matches!(kind, Kind::Pool(_));
+        if let (Backing::Arena(arena), Kind::Plain | Kind::Pool(_)) = (&backing, &kind) {
+            arena.first_use(address + size.next_multiple_of(GRANULE));
+        }
         let block = Block {
             id: number(),
             address,

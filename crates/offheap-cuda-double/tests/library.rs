@@ -83,6 +83,7 @@ const SYMBOLS: &[&str] = &[
     "cuStreamAttachMemAsync",
     "cuStreamGetCtx",
     "cuStreamGetFlags",
+    "cuStreamGetId",
     "cuStreamGetPriority",
     "cuLaunchHostFunc",
     "cuEventCreate",

@@ -239,6 +239,16 @@ fn the_limit_is_in_bytes_not_in_addresses() {
 }
 
 #[test]
+fn fresh_memory_is_not_zero() {
+    let _double = Double::new(&[]);
+    assert_eq!(download(allocate(5000), 5000), [0xCB; 5000]);
+    let stream = new_stream();
+    let pooled = allocate_async(5000, stream);
+    sync(stream);
+    assert_eq!(download(pooled, 5000), [0xCB; 5000]);
+}
+
+#[test]
 fn freed_memory_is_poisoned() {
     let _double = Double::new(&[]);
     let address = allocate(4096);
@@ -563,4 +573,60 @@ fn devices_have_properties() {
     );
     assert_eq!(try_allocate_async(64, NULL), Err(801), "no pools");
     assert!(control::offheap_cuda_double_virtual_time() < 1_000_000);
+}
+
+#[test]
+fn a_forked_child_cannot_use_the_driver() {
+    let _double = Double::new(&[]);
+    // SAFETY: the child calls the double, which takes no lock before it refuses, and ends at once.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let code = try_allocate(64).unwrap_err();
+        // SAFETY: ends the child without running the parent's handlers.
+        unsafe { libc::_exit(code as i32) };
+    }
+    let mut status = 0;
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(libc::WEXITSTATUS(status), 3);
+    allocate(64);
+}
+
+#[test]
+fn many_threads() {
+    let _double = Double::new(&[("MEMORY", "268435456")]);
+    let context = retain(0).addr();
+    let threads: Vec<_> = (0..6_u8)
+        .map(|number| {
+            std::thread::spawn(move || {
+                bind(std::ptr::without_provenance_mut(context));
+                let stream = if number % 2 == 0 {
+                    new_stream()
+                } else {
+                    stream_with(0)
+                };
+                let event = new_event(CU_EVENT_DISABLE_TIMING);
+                for turn in 0..200_u8 {
+                    // Above and below the size from which the bytes move outside the lock.
+                    let size = if turn % 8 == 0 { 200_000 } else { 1000 };
+                    let address = allocate_async(size, stream);
+                    let byte = number.wrapping_mul(37) ^ turn;
+                    fill_async(address, byte, size, stream);
+                    let mut bytes = vec![0; size];
+                    download_async(&mut bytes, address, stream);
+                    free_async(address, stream);
+                    record(event, stream);
+                    match turn % 3 {
+                        0 => assert_eq!(sync(stream), 0),
+                        1 => assert_eq!(unsafe { event::cuEventSynchronize(event) }, 0),
+                        _ => while unsafe { event::cuEventQuery(event) } == 600 {},
+                    }
+                    assert!(bytes.iter().all(|&found| found == byte));
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    assert_eq!((violations(), live_blocks()), (0, 0));
 }

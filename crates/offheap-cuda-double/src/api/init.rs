@@ -5,8 +5,7 @@ use core::ffi::{c_char, c_int, c_uint};
 use crate::driver;
 use crate::entry::{EXITING, FORKED, Outcome, cuda_api, store};
 use crate::result::{
-    CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NO_DEVICE, CUDA_ERROR_NOT_INITIALIZED, CUDA_ERROR_UNKNOWN,
-    CUresult, name, text,
+    CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NO_DEVICE, CUDA_ERROR_UNKNOWN, CUresult, name, text,
 };
 use std::sync::atomic::Ordering;
 
@@ -28,9 +27,6 @@ fn initialize(flags: c_uint) -> Outcome {
     }
     if flags != 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
-    }
-    if FORKED.load(Ordering::Acquire) {
-        return Err(CUDA_ERROR_NOT_INITIALIZED);
     }
     if settings.config.no_device || settings.config.devices == 0 {
         return Err(CUDA_ERROR_NO_DEVICE);
