@@ -13,6 +13,7 @@ use crate::context::{self, Context};
 use crate::device::Device;
 use crate::event::Event;
 use crate::failures::Failures;
+use crate::left::Left;
 use crate::pool::Pool;
 use crate::result::{
     CUDA_ERROR_CONTEXT_IS_DESTROYED, CUDA_ERROR_INVALID_CONTEXT, CUDA_ERROR_INVALID_DEVICE,
@@ -160,6 +161,15 @@ pub(crate) fn initialize() -> Result<(), CUresult> {
     *guard = Some(driver);
     INITIALIZED.store(true, Ordering::Release);
     Ok(())
+}
+
+/// What is left of all that was made, for the log's last line.
+pub(crate) fn left() -> String {
+    // Another thread may be in the driver when the process exits, and never come out.
+    let Ok(guard) = DRIVER.try_lock() else {
+        return "in use".to_owned();
+    };
+    guard.as_ref().map(Left::of).unwrap_or_default().to_string()
 }
 
 /// Forgets everything, and reads the environment again at the next call.

@@ -1,5 +1,6 @@
 //! Order, virtual time and visibility of work.
 
+#![cfg(target_os = "linux")]
 #![allow(
     clippy::undocumented_unsafe_blocks,
     reason = "calls of the double: wrong arguments are errors, not crashes"

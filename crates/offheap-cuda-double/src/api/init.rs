@@ -10,7 +10,9 @@ use crate::result::{
 use std::sync::atomic::Ordering;
 
 extern "C" fn at_exit() {
-    driver::settings().log().line("exit");
+    driver::settings()
+        .log()
+        .line(&format!("exit {}", driver::left()));
     EXITING.store(true, Ordering::Release);
 }
 
