@@ -66,6 +66,13 @@ pub enum ErrorKind {
         /// The whole report.
         what: String,
     },
+    /// A device, or what is needed to reach it, is not there.
+    DeviceUnavailable {
+        /// Why, in one word for programs: `no-library`, `no-device`, …
+        reason: &'static str,
+        /// What was looked for, and what was found.
+        what: String,
+    },
     /// The handle was disposed, or never existed.
     Disposed {
         /// What was disposed.
@@ -103,6 +110,7 @@ impl Error {
             ErrorKind::NotSupported { .. } => "ERR_OFFHEAP_NOT_SUPPORTED",
             ErrorKind::Busy { .. } => "ERR_OFFHEAP_BUSY",
             ErrorKind::Disposed { .. } => "ERR_OFFHEAP_DISPOSED",
+            ErrorKind::DeviceUnavailable { .. } => "ERR_OFFHEAP_DEVICE_UNAVAILABLE",
             ErrorKind::Corruption { .. } => "ERR_OFFHEAP_CORRUPTION",
         }
     }
@@ -173,6 +181,15 @@ impl Error {
         Self::new(ErrorKind::NotSupported { what: what.into() })
     }
 
+    /// An [`ErrorKind::DeviceUnavailable`].
+    #[cold]
+    pub fn device_unavailable(reason: &'static str, what: impl Into<String>) -> Self {
+        Self::new(ErrorKind::DeviceUnavailable {
+            reason,
+            what: what.into(),
+        })
+    }
+
     /// An [`ErrorKind::Busy`].
     #[cold]
     pub fn busy(what: impl Into<String>) -> Self {
@@ -212,6 +229,7 @@ impl fmt::Display for ErrorKind {
             Self::OutOfRange { what }
             | Self::NotSupported { what }
             | Self::Busy { what }
+            | Self::DeviceUnavailable { what, .. }
             | Self::Corruption { what } => f.write_str(what),
             Self::Closed { what } => write!(f, "{what} is closed"),
             Self::Immutable { what } => write!(f, "cannot {what}: the buffer is immutable"),
@@ -244,6 +262,7 @@ impl From<Error> for std::io::Error {
             ErrorKind::Immutable { .. } => Io::PermissionDenied,
             ErrorKind::NotSupported { .. } => Io::Unsupported,
             ErrorKind::Busy { .. } => Io::ResourceBusy,
+            ErrorKind::DeviceUnavailable { .. } => Io::NotFound,
             ErrorKind::Corruption { .. } => Io::InvalidData,
         };
         Self::new(kind, error)

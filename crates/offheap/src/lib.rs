@@ -14,17 +14,19 @@
 //! # Ok::<(), offheap::Error>(())
 //! ```
 //!
-//! Layers, each using only those before it: [`pool`] (with its adaptors), [`buffer`], [`builder`]
-//! and [`io`]. [`interop`] needs pools alone.
+//! Layers, each using only those before it: [`pool`] (with its adaptors), [`buffer`], [`builder`],
+//! [`io`] and [`device`]. [`interop`] needs pools alone.
 
 pub mod adaptor;
 mod alignment;
 pub mod buffer;
 pub mod builder;
+pub mod device;
 pub mod domain;
 mod error;
 pub mod interop;
 pub mod io;
+mod location;
 #[cfg(feature = "hooks")]
 pub mod origin;
 mod panic;
@@ -44,10 +46,16 @@ pub use adaptor::{
 pub use alignment::{Alignment, MAX_ALIGNMENT};
 pub use buffer::{Block, Buffer, MutableBuffer, ParkedBlock, ResizableBuffer, UninitBuffer};
 pub use builder::{BitmapBuilder, BufferBuilder, TypedBufferBuilder};
+pub use device::{
+    Device, DeviceBuffer, DeviceReader, DeviceWriter, MemoryManager, MutableDeviceBuffer, Stream,
+    SyncEvent, cpu_device, cpu_memory_manager, default_cpu_memory_manager, device_for,
+    memory_manager_of, register_device_mapper,
+};
 pub use domain::{CAllocator, Domain, c_allocator_of, object_memory_pool};
 pub use error::{Error, ErrorKind, Result};
 pub use interop::{AllocatorPool, GlobalAllocPool, PoolAllocator, PoolGlobalAlloc, PoolMalloc};
 pub use io::{BufferOutputStream, BufferReader, FixedSizeBufferWriter, MockOutputStream};
+pub use location::{DeviceType, Location};
 pub use pool::{
     LeakReport, MemoryPool, Notice, Padding, Pool, PoolOptions, Statistics, ThreadCollector,
     TrimPolicy, default_memory_pool, jemalloc_memory_pool, mapped_memory_pool,

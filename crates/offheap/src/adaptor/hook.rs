@@ -216,11 +216,7 @@ impl Hooked {
             zeroed,
         };
         self.before(&request)?;
-        let answer = if zeroed {
-            self.upstream.allocate_zeroed(size, alignment)
-        } else {
-            self.upstream.allocate(size, alignment)
-        };
+        let answer = self.upstream.allocate_on_device(size, alignment, zeroed);
         self.answered(&request, answer)
     }
 }

@@ -13,14 +13,19 @@ use super::counts::{Counts, Released};
 use crate::alignment::Alignment;
 use crate::domain::allocate_control;
 use crate::error::{Error, Result};
+use crate::location::Location;
 use crate::pool::{Notice, Pool};
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-/// Whatever keeps foreign memory alive; dropped with the last reference to the block.
-pub(super) type Owner = Box<dyn Any + Send + Sync>;
+/// What is known of foreign memory.
+struct Foreign {
+    location: Location,
+    /// Whatever keeps it alive; dropped with the last reference to the block.
+    owner: Box<dyn Any + Send + Sync>,
+}
 
 #[repr(align(64))]
 struct Control {
@@ -30,9 +35,8 @@ struct Control {
     size: usize,
     /// Where the memory came from; `None` for foreign memory.
     pool: Option<Pool>,
-    /// Boxed twice: one word, so that a control block is one line.
-    #[expect(dead_code, reason = "only dropped")]
-    owner: Option<Box<Owner>>,
+    /// Boxed: one word, so that a control block is one line.
+    foreign: Option<Box<Foreign>>,
     alignment: Alignment,
 }
 
@@ -147,7 +151,33 @@ impl Block {
             ptr,
             size,
             pool: Some(pool.clone()),
-            owner: None,
+            foreign: None,
+            alignment,
+        });
+        Ok(Self {
+            control,
+            marker: PhantomData,
+        })
+    }
+
+    /// As [`allocate`](Self::allocate), wherever the pool's memory [lies](Pool::location).
+    ///
+    /// # Errors
+    /// As [`Pool::allocate_on_device`].
+    pub fn allocate_on_device(
+        size: usize,
+        alignment: Alignment,
+        pool: &Pool,
+        zeroed: bool,
+    ) -> Result<Self> {
+        let place = ControlPlace::new().ok_or_else(|| no_control(size, pool))?;
+        let ptr = pool.allocate_on_device(size, alignment, zeroed)?;
+        let control = place.fill(Control {
+            counts: Counts::new(),
+            ptr,
+            size,
+            pool: Some(pool.clone()),
+            foreign: None,
             alignment,
         });
         Ok(Self {
@@ -170,13 +200,34 @@ impl Block {
         size: usize,
         owner: impl Any + Send + Sync,
     ) -> Result<Self> {
+        // SAFETY: the caller's promise.
+        unsafe { Self::foreign_at(ptr, size, Location::CPU, owner) }
+    }
+
+    /// As [`foreign`](Self::foreign), for memory that lies at `location`.
+    ///
+    /// # Errors
+    /// As [`foreign`](Self::foreign).
+    ///
+    /// # Safety
+    /// - As for [`foreign`](Self::foreign), by whatever can reach memory there: where the location
+    ///   says so, by the CPU.
+    pub unsafe fn foreign_at(
+        ptr: NonNull<u8>,
+        size: usize,
+        location: Location,
+        owner: impl Any + Send + Sync,
+    ) -> Result<Self> {
         let lowest = 1_usize << ptr.addr().get().trailing_zeros().min(12);
         let control = Control {
             counts: Counts::new(),
             ptr,
             size,
             pool: None,
-            owner: Some(Box::new(Box::new(owner))),
+            foreign: Some(Box::new(Foreign {
+                location,
+                owner: Box::new(owner),
+            })),
             alignment: Alignment::new(lowest)?,
         };
         let Some(place) = ControlPlace::new() else {
@@ -235,6 +286,31 @@ impl Block {
     #[inline]
     pub fn pool(&self) -> Option<&Pool> {
         self.control().pool.as_ref()
+    }
+
+    /// What keeps foreign memory alive; `None` for a pool's.
+    pub fn owner(&self) -> Option<&(dyn Any + Send + Sync)> {
+        self.control()
+            .foreign
+            .as_deref()
+            .map(|foreign| &*foreign.owner)
+    }
+
+    /// Where the memory lies.
+    #[inline]
+    pub fn location(&self) -> Location {
+        let control = self.control();
+        match (&control.pool, &control.foreign) {
+            (Some(pool), _) => pool.location(),
+            (None, Some(foreign)) => foreign.location,
+            (None, None) => Location::CPU,
+        }
+    }
+
+    /// Whether the CPU may read and write the memory.
+    #[inline]
+    pub fn is_cpu(&self) -> bool {
+        self.location().is_cpu
     }
 
     /// Whether this is the only reference, parked ones included.
@@ -439,11 +515,16 @@ impl ParkedBlock {
 
     /// Gives the block's whole pages back to the system while its addresses stay reserved: whoever
     /// writes there later writes to memory that nobody reads. Returns the bytes given back: 0 when
-    /// the block [is used](Self::is_unused), is foreign, has no whole page, or the system has no
+    /// the block [is used](Self::is_unused), is foreign or a device's, has no whole page, or the system has no
     /// such call. Cost: some microseconds and a page fault each, should the pages be touched again.
     pub fn discard_pages(&self) -> usize {
         let control = self.control();
-        if !self.is_unused() || control.pool.is_none() {
+        if !self.is_unused()
+            || control
+                .pool
+                .as_ref()
+                .is_none_or(|pool| pool.location() != Location::CPU)
+        {
             return 0;
         }
         #[cfg(target_os = "linux")]

@@ -181,6 +181,14 @@ impl MutableBuffer {
         }
     }
 
+    /// The block underneath, where in it the first byte is, and how many bytes there are.
+    #[inline]
+    pub fn into_block(self) -> (Block, usize, usize) {
+        // SAFETY: a buffer's bytes lie in its block.
+        let offset = unsafe { self.ptr.offset_from_unsigned(self.block.as_ptr()) };
+        (self.block, offset, self.len)
+    }
+
     pub(super) fn into_parts(self) -> (Block, usize) {
         (self.block, self.len)
     }

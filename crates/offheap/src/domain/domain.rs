@@ -352,13 +352,17 @@ impl Slot<Pool> {
     /// whether it did.
     ///
     /// # Errors
-    /// [`Closed`](crate::ErrorKind::Closed) for a pool that was closed.
+    /// - [`Closed`](crate::ErrorKind::Closed) for a pool that was closed;
+    /// - [`NotSupported`](crate::ErrorKind::NotSupported) for memory that the CPU cannot reach.
     pub(crate) fn replace(
         &self,
         pool: &Pool,
         initial: &Pool,
         expected: Option<&Pool>,
     ) -> Result<bool> {
+        if !pool.is_cpu() {
+            return Err(pool.not_of_the_cpu());
+        }
         let mut is_expected = true;
         let changed = self.change(|now| {
             // The message needs memory, for which a hook may ask for this very value.

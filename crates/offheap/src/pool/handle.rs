@@ -25,6 +25,7 @@ use super::reserved::Reserved;
 use super::zero::zero_size_block;
 use crate::alignment::{Alignment, padded};
 use crate::error::{Error, ErrorKind, Result};
+use crate::location::Location;
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
@@ -43,6 +44,7 @@ pub(crate) struct PoolCore {
     pub(super) account: Account,
     base: Base,
     padding: Padding,
+    location: Location,
     name: Cow<'static, str>,
     /// The name of the nearest pool of the chain that was given one; a backend has its own.
     given_name: Cow<'static, str>,
@@ -80,6 +82,7 @@ impl PoolCore {
             account: Account::telling(backend.on_moved()),
             base: Base::Backend(backend),
             padding: Padding::Rounded,
+            location: Location::CPU,
             name: Cow::Borrowed(backend.name()),
             given_name: Cow::Borrowed(backend.name()),
             parent: None,
@@ -115,6 +118,7 @@ impl PoolCore {
         Self {
             account: Account::new(UNLIMITED),
             padding: source.padding(),
+            location: source.location(),
             base: Base::Custom(Arc::new(source)),
             name,
             given_name,
@@ -218,6 +222,7 @@ impl Pool {
             account: unsafe { Account::child(limit, &self.core().account) },
             base,
             padding: self.core().padding,
+            location: self.core().location,
             name: Cow::Owned(name),
             given_name,
             parent: Some(self.clone()),
@@ -314,10 +319,12 @@ impl Pool {
     ///
     /// # Errors
     /// - [`OutOfMemory`](ErrorKind::OutOfMemory) when the system or a limit refuses;
-    /// - [`Closed`](ErrorKind::Closed) after [`close`](Self::close).
+    /// - [`Closed`](ErrorKind::Closed) after [`close`](Self::close);
+    /// - [`NotSupported`](ErrorKind::NotSupported) for a device's memory that the CPU cannot reach: see
+    ///   [`allocate_on_device`](Self::allocate_on_device).
     #[inline]
     pub fn allocate(&self, size: usize, alignment: Alignment) -> Result<NonNull<u8>> {
-        self.allocate_with(size, alignment, false)
+        self.allocate_with(size, alignment, false, true)
     }
 
     /// As [`allocate`](Self::allocate), with every byte zero up to `size` rounded up to 64. Large
@@ -326,7 +333,22 @@ impl Pool {
     /// # Errors
     /// As [`allocate`](Self::allocate).
     pub fn allocate_zeroed(&self, size: usize, alignment: Alignment) -> Result<NonNull<u8>> {
-        self.allocate_with(size, alignment, true)
+        self.allocate_with(size, alignment, true, true)
+    }
+
+    /// As [`allocate`](Self::allocate) and [`allocate_zeroed`](Self::allocate_zeroed), wherever the memory
+    /// [lies](Self::location): the address may be one of a device, which the CPU must not use. Everything
+    /// else of a pool works with such blocks as with others.
+    ///
+    /// # Errors
+    /// As [`allocate`](Self::allocate), but for the last.
+    pub fn allocate_on_device(
+        &self,
+        size: usize,
+        alignment: Alignment,
+        zeroed: bool,
+    ) -> Result<NonNull<u8>> {
+        self.allocate_with(size, alignment, zeroed, false)
     }
 
     /// The whole of it where nothing is rare: a backend's memory, a lease that has the bytes, no
@@ -337,6 +359,7 @@ impl Pool {
         size: usize,
         alignment: Alignment,
         zeroed: bool,
+        for_cpu: bool,
     ) -> Result<NonNull<u8>> {
         let core = self.core();
         if let Base::Backend(backend) = core.base
@@ -359,7 +382,7 @@ impl Pool {
                 return Ok(block);
             }
         }
-        self.allocate_slowly(size, alignment, zeroed)
+        self.allocate_slowly(size, alignment, zeroed, for_cpu)
     }
 
     #[cold]
@@ -369,7 +392,11 @@ impl Pool {
         size: usize,
         alignment: Alignment,
         zeroed: bool,
+        for_cpu: bool,
     ) -> Result<NonNull<u8>> {
+        if for_cpu && !self.is_cpu() {
+            return Err(self.not_of_the_cpu());
+        }
         let n = size as u64;
         let reserved = self.admit(n)?;
         let block = if size == 0 {
@@ -421,6 +448,27 @@ impl Pool {
             Padding::Rounded => padded(size).unwrap_or(size),
             Padding::Passed | Padding::None => size,
         }
+    }
+
+    /// Where the memory lies.
+    #[inline]
+    pub fn location(&self) -> Location {
+        self.core().location
+    }
+
+    /// Whether the CPU may read and write the memory.
+    #[inline]
+    pub fn is_cpu(&self) -> bool {
+        self.core().location.is_cpu
+    }
+
+    #[cold]
+    pub(crate) fn not_of_the_cpu(&self) -> Error {
+        Error::not_supported(format!(
+            "pool '{}' has memory of {}, which the CPU cannot read or write",
+            self.name(),
+            self.location()
+        ))
     }
 
     /// Whether blocks have room up to their size rounded to 64, and which sizes a source sees.

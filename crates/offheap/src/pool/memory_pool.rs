@@ -4,6 +4,7 @@ use super::Pool;
 use super::backend::BackendStatistics;
 use crate::alignment::Alignment;
 use crate::error::Result;
+use crate::location::Location;
 use std::any::Any;
 use std::fmt::Debug;
 use std::ptr::NonNull;
@@ -52,7 +53,9 @@ pub enum Notice {
 /// - `allocate_zeroed` does the same, and all of those bytes are zero;
 /// - `reallocate` does as `allocate`, keeps the first `min(old_size, new_size)` bytes, and leaves the old
 ///   block valid when it fails;
-/// - a block stays valid, from any thread, until `free` or a successful `reallocate`.
+/// - a block stays valid, from any thread, until `free` or a successful `reallocate`;
+/// - where [`location`](Self::location) says that the CPU may read and write the memory, it may; elsewhere
+///   all of this holds on the device, whose addresses the blocks have.
 pub unsafe trait MemoryPool: Any + Send + Sync + Debug {
     /// A new block of `size` bytes: never zero, and a multiple of 64 unless
     /// [`padding`](Self::padding) says otherwise.
@@ -144,6 +147,16 @@ pub unsafe trait MemoryPool: Any + Send + Sync + Debug {
     /// The pool that an adaptor's memory comes from.
     fn upstream(&self) -> Option<&Pool> {
         None
+    }
+
+    /// Where the memory lies: of an adaptor, where its upstream's does. Asked once, when a pool is
+    /// made over it.
+    ///
+    /// A source of memory that the CPU cannot reach says so here, and its blocks are addresses of the
+    /// device: [`allocate_zeroed`](Self::allocate_zeroed) is then its own, too, since the provided one
+    /// writes.
+    fn location(&self) -> Location {
+        self.upstream().map_or(Location::CPU, Pool::location)
     }
 
     /// Tells what happened to a live block of this source. Adaptors pass it on.

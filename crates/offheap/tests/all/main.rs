@@ -16,6 +16,7 @@ mod counting;
 #[cfg(feature = "hooks")]
 mod debug;
 mod default_pool;
+mod devices;
 #[cfg(feature = "hooks")]
 mod domains;
 mod environment;

@@ -111,6 +111,10 @@ impl DebugPool {
         zeroed: bool,
         origin: Origin,
     ) -> Result<Guarded> {
+        if !self.upstream.is_cpu() {
+            // Guards and fills are bytes.
+            return Err(self.upstream.not_of_the_cpu());
+        }
         let extent = Extent::of(size, alignment).ok_or_else(|| self.refused(size))?;
         let base = self
             .upstream

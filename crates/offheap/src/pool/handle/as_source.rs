@@ -3,6 +3,7 @@
 use super::Pool;
 use crate::alignment::Alignment;
 use crate::error::Result;
+use crate::location::Location;
 use crate::pool::backend::BackendStatistics;
 use crate::pool::memory_pool::{MemoryPool, Notice, Padding};
 use std::ptr::NonNull;
@@ -10,11 +11,11 @@ use std::ptr::NonNull;
 // SAFETY: `allocate`, `reallocate` and `free` keep the trait's promises, which are their own.
 unsafe impl MemoryPool for Pool {
     fn allocate(&self, size: usize, alignment: Alignment) -> Result<NonNull<u8>> {
-        Self::allocate(self, size, alignment)
+        self.allocate_on_device(size, alignment, false)
     }
 
     fn allocate_zeroed(&self, size: usize, alignment: Alignment) -> Result<NonNull<u8>> {
-        Self::allocate_zeroed(self, size, alignment)
+        self.allocate_on_device(size, alignment, true)
     }
 
     fn padding(&self) -> Padding {
@@ -23,6 +24,10 @@ unsafe impl MemoryPool for Pool {
             // What a backend rounds, its pool makes room for.
             Padding::Rounded | Padding::Passed => Padding::Passed,
         }
+    }
+
+    fn location(&self) -> Location {
+        Self::location(self)
     }
 
     fn upstream(&self) -> Option<&Pool> {

@@ -46,6 +46,9 @@ impl Pool {
         alignment: Alignment,
         zeroed: bool,
     ) -> Option<NonNull<u8>> {
+        if !self.is_cpu() {
+            return None;
+        }
         let whole = self.whole(prefix, size)?;
         let n = size as u64;
         let reserved = self.admit_quietly(n)?;

@@ -7,9 +7,10 @@ use offheap::domain::c_abi;
 use offheap::domain::{ArenaAllocator, pool_of_c_allocator};
 use offheap::{
     Alignment, AllocatorPool, BitmapBuilder, Block, Buffer, BufferBuilder, BufferOutputStream,
-    DebugOptions, Domain, GlobalAllocPool, LogFormat, LogSink, MemoryPool, MutableBuffer, Pool,
-    PoolAllocator, PoolMalloc, ResizableBuffer, TrackOptions, TypedBufferBuilder, UninitBuffer,
-    c_allocator_of, default_memory_pool, object_memory_pool,
+    DebugOptions, DeviceBuffer, Domain, GlobalAllocPool, Location, LogFormat, LogSink, MemoryPool,
+    MutableBuffer, MutableDeviceBuffer, Pool, PoolAllocator, PoolMalloc, ResizableBuffer,
+    TrackOptions, TypedBufferBuilder, UninitBuffer, c_allocator_of, cpu_memory_manager,
+    default_memory_pool, object_memory_pool,
 };
 use std::alloc::{GlobalAlloc, Layout};
 use std::io::Write;
@@ -24,6 +25,11 @@ pub(super) const SWEPT: &[(&str, Body)] = &[
     ("Pool::allocate", |pool| allocates(pool, Pool::allocate)),
     ("Pool::allocate_zeroed", |pool| {
         allocates(pool, Pool::allocate_zeroed)
+    }),
+    ("Pool::allocate_on_device", |pool| {
+        allocates(pool, |pool, size, alignment| {
+            pool.allocate_on_device(size, alignment, true)
+        })
     }),
     ("Pool::reallocate", |pool| {
         reallocates(pool, |block, old, new| unsafe {
@@ -324,6 +330,18 @@ pub(super) const SWEPT: &[(&str, Body)] = &[
         drop((plain, zeroed));
         Ok(())
     }),
+    ("Block::allocate_on_device", |pool| {
+        let plain = Block::allocate_on_device(100, Alignment::DEFAULT, pool, false)?;
+        drop(Block::allocate_on_device(100, Alignment::new(4096)?, pool, true)?.park());
+        drop(plain);
+        Ok(())
+    }),
+    ("Block::foreign_at", |_| {
+        foreign(|bytes, owner| unsafe {
+            // SAFETY: the owner keeps the bytes where they are.
+            Block::foreign_at(bytes.cast(), bytes.len(), Location::CPU, owner)
+        })
+    }),
     ("Block::foreign", |_| {
         // SAFETY: the owner keeps the bytes where they are.
         foreign(|bytes, owner| unsafe { Block::foreign(bytes.cast(), bytes.len(), owner) })
@@ -582,5 +600,69 @@ pub(super) const SWEPT: &[(&str, Body)] = &[
     }),
     ("BufferOutputStream::reset", |pool| {
         stream(written(pool)?, |stream| stream.reset(1000))
+    }),
+    // Devices: on the CPU, whose pools can refuse.
+    ("MutableDeviceBuffer::allocate", |pool| {
+        let manager = cpu_memory_manager(pool)?;
+        MutableDeviceBuffer::allocate(100, &manager).map(drop)
+    }),
+    ("MutableDeviceBuffer::allocate_aligned", |pool| {
+        let (manager, alignment) = (cpu_memory_manager(pool)?, Alignment::new(4096)?);
+        MutableDeviceBuffer::allocate_aligned(100, alignment, &manager).map(drop)
+    }),
+    ("MutableDeviceBuffer::zeroed", |pool| {
+        MutableDeviceBuffer::zeroed(100, &cpu_memory_manager(pool)?).map(drop)
+    }),
+    ("MemoryManager::allocate", |pool| {
+        let block = cpu_memory_manager(pool)?.allocate(100, Alignment::DEFAULT, true)?;
+        drop(block);
+        Ok(())
+    }),
+    ("MemoryManager::copy_from", |pool| {
+        with_buffer(pool, |buffer| {
+            let source = DeviceBuffer::from(buffer.clone());
+            cpu_memory_manager(pool)?.copy_from(&source).map(drop)
+        })
+    }),
+    ("MemoryManager::copy_to", |pool| {
+        with_buffer(pool, |buffer| {
+            let (source, to) = (
+                DeviceBuffer::from(buffer.clone()),
+                cpu_memory_manager(pool)?,
+            );
+            source.memory_manager().copy_to(&source, &to).map(drop)
+        })
+    }),
+    ("CpuMemoryManager as MemoryManager", |pool| {
+        let mut bytes = MutableDeviceBuffer::zeroed(10, &cpu_memory_manager(pool)?)?;
+        bytes.write(3, b"abc")?;
+        let mut reader = bytes.freeze().reader()?;
+        reader.read(5).map(drop)
+    }),
+    ("DeviceBuffer::copy_from", |pool| {
+        DeviceBuffer::copy_from(b"abc", &cpu_memory_manager(pool)?).map(drop)
+    }),
+    ("DeviceBuffer::copy_to", |pool| {
+        with_buffer(pool, |buffer| {
+            let source = DeviceBuffer::from(buffer.clone());
+            source.copy_to(&cpu_memory_manager(pool)?).map(drop)
+        })
+    }),
+    ("DeviceBuffer::view_on", |pool| {
+        with_buffer(pool, |buffer| {
+            let source = DeviceBuffer::from(buffer.clone());
+            source.view_on(&cpu_memory_manager(pool)?).map(drop)
+        })
+    }),
+    ("DeviceBuffer::view_or_copy_to", |pool| {
+        with_buffer(pool, |buffer| {
+            let source = DeviceBuffer::from(buffer.clone());
+            source.view_or_copy_to(&cpu_memory_manager(pool)?).map(drop)
+        })
+    }),
+    ("DeviceBuffer::to_cpu", |pool| {
+        with_buffer(pool, |buffer| {
+            DeviceBuffer::from(buffer.clone()).to_cpu(pool).map(drop)
+        })
     }),
 ];
