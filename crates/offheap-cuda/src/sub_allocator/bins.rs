@@ -1,22 +1,29 @@
 //! The free blocks of one arena, by size.
 
-use super::blocks::{Blocks, NONE};
+use super::blocks::Blocks;
 
 /// Sizes below this have a bin each; above, as many bins a doubling.
 const LINEAR: u32 = 32;
 const LINEAR_BITS: u32 = 5;
 const LEVELS: usize = (32 - LINEAR_BITS + 1) as usize;
-/// Blocks of one bin that are looked at for the best of them.
+/// Blocks of one bin that are looked at for the best of them: a cache line.
 const CANDIDATES: usize = 8;
+
+/// A free block: its size beside its index, so that blocks can be compared without their records.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    size: u32,
+    index: u32,
+}
 
 /// Free blocks in bins of similar size: two levels of bitmaps find the next larger bin in O(1)
 /// (TLSF), and a bin's blocks differ by a thirty-second at most, so the block found is nearly the
-/// best fit; a few blocks of the bin are compared to get closer.
+/// best fit; the blocks that came last, a cache line of them, are compared to get closer.
 #[derive(Debug)]
 pub(super) struct Bins {
     levels: u32,
     steps: [u32; LEVELS],
-    heads: Box<[[u32; LINEAR as usize]; LEVELS]>,
+    bins: Box<[[Vec<Entry>; LINEAR as usize]; LEVELS]>,
     /// Granules of all blocks.
     total: u64,
     count: usize,
@@ -27,7 +34,7 @@ impl Default for Bins {
         Self {
             levels: 0,
             steps: [0; LEVELS],
-            heads: Box::new([[NONE; LINEAR as usize]; LEVELS]),
+            bins: Box::new(std::array::from_fn(|_| std::array::from_fn(|_| Vec::new()))),
             total: 0,
             count: 0,
         }
@@ -45,18 +52,14 @@ fn bin(size: u32) -> (usize, usize) {
 }
 
 impl Bins {
-    /// Puts a block first in its bin: memory used last is used again first.
+    /// Puts a block last in its bin, where it is found first: memory used last is used again.
     pub(super) fn insert(&mut self, blocks: &mut Blocks, index: u32) {
-        let size = blocks.get(index).size;
-        let (level, step) = bin(size);
-        let head = self.heads[level][step];
         let block = blocks.get_mut(index);
-        block.bin_previous = NONE;
-        block.bin_next = head;
-        if head != NONE {
-            blocks.get_mut(head).bin_previous = index;
-        }
-        self.heads[level][step] = index;
+        let size = block.size;
+        let (level, step) = bin(size);
+        let bin = &mut self.bins[level][step];
+        block.bin_at = bin.len() as u32;
+        bin.push(Entry { size, index });
         self.steps[level] |= 1 << step;
         self.levels |= 1 << level;
         self.total += u64::from(size);
@@ -65,42 +68,36 @@ impl Bins {
 
     /// Takes a block out of its bin; its size is still what it was when it went in.
     pub(super) fn remove(&mut self, blocks: &mut Blocks, index: u32) {
-        let block = *blocks.get(index);
-        if block.bin_next != NONE {
-            blocks.get_mut(block.bin_next).bin_previous = block.bin_previous;
-        }
-        if block.bin_previous != NONE {
-            blocks.get_mut(block.bin_previous).bin_next = block.bin_next;
-        } else {
-            let (level, step) = bin(block.size);
-            self.heads[level][step] = block.bin_next;
-            if block.bin_next == NONE {
-                self.steps[level] &= !(1 << step);
-                if self.steps[level] == 0 {
-                    self.levels &= !(1 << level);
-                }
+        let block = blocks.get(index);
+        let (size, at) = (block.size, block.bin_at);
+        let (level, step) = bin(size);
+        let bin = &mut self.bins[level][step];
+        debug_assert_eq!(bin[at as usize].index, index);
+        bin.swap_remove(at as usize);
+        if let Some(moved) = bin.get(at as usize) {
+            blocks.get_mut(moved.index).bin_at = at;
+        } else if bin.is_empty() {
+            self.steps[level] &= !(1 << step);
+            if self.steps[level] == 0 {
+                self.levels &= !(1 << level);
             }
         }
-        self.total -= u64::from(block.size);
+        self.total -= u64::from(size);
         self.count -= 1;
     }
 
     /// A block of at least `size` granules, nearly the smallest; it stays in its bin.
-    pub(super) fn find(&self, blocks: &Blocks, size: u32) -> Option<u32> {
+    pub(super) fn find(&self, size: u32) -> Option<u32> {
         let (level, step) = bin(size);
         // The size's own bin may hold smaller blocks, too; the next bins hold none.
-        let own = self.heads[level][step];
-        if own != NONE {
-            let found = self.best(blocks, own, size, CANDIDATES);
-            if found.is_some() {
-                return found;
-            }
+        let own = &self.bins[level][step];
+        if let Some(found) = best(own, size, CANDIDATES) {
+            return Some(found);
         }
         match self.next_bin(level, step) {
-            Some((level, step)) => self.best(blocks, self.heads[level][step], size, CANDIDATES),
+            Some((level, step)) => best(&self.bins[level][step], size, CANDIDATES),
             // The rest of the own bin is all there is.
-            None if own != NONE => self.best(blocks, own, size, usize::MAX),
-            None => None,
+            None => best(own, size, own.len()),
         }
     }
 
@@ -117,43 +114,15 @@ impl Bins {
         Some((level, self.steps[level].trailing_zeros() as usize))
     }
 
-    /// The smallest of the bin's first `candidates` blocks that hold `size`.
-    fn best(&self, blocks: &Blocks, head: u32, size: u32, candidates: usize) -> Option<u32> {
-        let mut found = None;
-        let mut smallest = u32::MAX;
-        let mut index = head;
-        for _ in 0..candidates {
-            if index == NONE {
-                break;
-            }
-            let block = blocks.get(index);
-            if block.size == size {
-                return Some(index);
-            }
-            if block.size > size && (block.size < smallest || found.is_none()) {
-                found = Some(index);
-                smallest = block.size;
-            }
-            index = block.bin_next;
-        }
-        found
-    }
-
     /// The largest block, in granules: O(blocks of the last bin).
-    pub(super) fn largest(&self, blocks: &Blocks) -> u32 {
+    pub(super) fn largest(&self) -> u32 {
         if self.levels == 0 {
             return 0;
         }
         let level = self.levels.ilog2() as usize;
         let step = self.steps[level].ilog2() as usize;
-        let mut index = self.heads[level][step];
-        let mut largest = 0;
-        while index != NONE {
-            let block = blocks.get(index);
-            largest = largest.max(block.size);
-            index = block.bin_next;
-        }
-        largest
+        let sizes = self.bins[level][step].iter().map(|entry| entry.size);
+        sizes.max().unwrap_or(0)
     }
 
     /// Granules of all blocks.
@@ -164,6 +133,15 @@ impl Bins {
     pub(super) fn count(&self) -> usize {
         self.count
     }
+}
+
+/// The smallest of the bin's last `candidates` blocks that hold `size`.
+fn best(bin: &[Entry], size: u32, candidates: usize) -> Option<u32> {
+    let candidates = &bin[bin.len().saturating_sub(candidates)..];
+    let fitting = candidates.iter().rev().filter(|entry| entry.size >= size);
+    fitting
+        .min_by_key(|entry| entry.size)
+        .map(|entry| entry.index)
 }
 
 #[cfg(test)]
@@ -201,34 +179,38 @@ mod tests {
     #[test]
     fn the_best_of_few_is_found_and_removal_empties() {
         let (mut bins, mut blocks, indexes) = filled(&[100, 7, 5000, 101, 8]);
-        assert_eq!(bins.find(&blocks, 101), Some(indexes[3]));
-        assert_eq!(bins.find(&blocks, 6), Some(indexes[1]));
-        assert_eq!(bins.find(&blocks, 9), Some(indexes[0]));
-        assert_eq!(bins.find(&blocks, 102), Some(indexes[2]));
-        assert_eq!(bins.find(&blocks, 5001), None);
+        assert_eq!(bins.find(101), Some(indexes[3]));
+        assert_eq!(bins.find(6), Some(indexes[1]));
+        assert_eq!(bins.find(9), Some(indexes[0]));
+        assert_eq!(bins.find(102), Some(indexes[2]));
+        assert_eq!(bins.find(5001), None);
         assert_eq!(
-            (bins.largest(&blocks), bins.count(), bins.total()),
+            (bins.largest(), bins.count(), bins.total()),
             (5000, 5, 5216)
         );
         for index in indexes {
             bins.remove(&mut blocks, index);
         }
-        assert_eq!(
-            (bins.largest(&blocks), bins.count(), bins.total()),
-            (0, 0, 0)
-        );
+        assert_eq!((bins.largest(), bins.count(), bins.total()), (0, 0, 0));
         assert_eq!(bins.levels, 0);
-        assert_eq!(bins.find(&blocks, 1), None);
+        assert_eq!(bins.find(1), None);
     }
 
     proptest! {
         /// A block is found exactly when there is one, and it is from the best one's bin where that
         /// bin is not longer than what is looked at.
         #[test]
-        fn what_is_found_fits(sizes in prop::collection::vec(1u32..20_000, 1..200), size in 1u32..20_000) {
+        fn what_is_found_fits(
+            sizes in prop_oneof![
+                prop::collection::vec(1u32..20_000, 1..200),
+                // One bin.
+                prop::collection::vec(16_384u32..16_400, 1..60),
+            ],
+            size in prop_oneof![1u32..20_000, 16_384u32..16_400],
+        ) {
             let (bins, blocks, _) = filled(&sizes);
             let best = sizes.iter().copied().filter(|&other| other >= size).min();
-            let found = bins.find(&blocks, size).map(|index| blocks.get(index).size);
+            let found = bins.find(size).map(|index| blocks.get(index).size);
             prop_assert_eq!(found.is_some(), best.is_some());
             if let (Some(found), Some(best)) = (found, best) {
                 prop_assert!(found >= size);

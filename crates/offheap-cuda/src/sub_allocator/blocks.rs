@@ -29,9 +29,8 @@ pub(super) struct Block {
     /// The neighbours in the same chunk.
     pub(super) previous: u32,
     pub(super) next: u32,
-    /// The neighbours in the same bin.
-    pub(super) bin_previous: u32,
-    pub(super) bin_next: u32,
+    /// Where a free block stands in its bin.
+    pub(super) bin_at: u32,
     /// Whose bins a free block is in.
     pub(super) arena: u16,
     pub(super) state: State,
@@ -65,8 +64,7 @@ impl Blocks {
             size,
             previous: NONE,
             next: NONE,
-            bin_previous: NONE,
-            bin_next: NONE,
+            bin_at: NONE,
             arena,
             state: State::Used,
             slack: 0,

@@ -36,7 +36,8 @@ impl<U: Upstream, S: Streams> Core<U, S> {
                     }
                     State::Used => {
                         used += 1;
-                        assert_eq!(self.live.get(&block.address), Some(&index));
+                        let found = self.live.find(block.address, |other| other == index);
+                        assert_eq!(found, Some(index));
                     }
                     State::Slab => slabs += 1,
                     State::Pending => pending += 1,
@@ -92,8 +93,8 @@ impl<U: Upstream, S: Streams> Core<U, S> {
         );
         let live: u64 = self
             .live
-            .values()
-            .map(|&index| u64::from(self.blocks.get(index).size) * GRANULARITY)
+            .indexes()
+            .map(|index| u64::from(self.blocks.get(index).size) * GRANULARITY)
             .sum();
         let deferred: u64 = self
             .pending_slots

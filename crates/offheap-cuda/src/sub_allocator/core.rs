@@ -1,6 +1,6 @@
 //! The state of a sub-allocating pool, under its lock, and the two calls that change it.
 
-use super::address_hash::AddressMap;
+use super::address_table::AddressTable;
 use super::arena::Arena;
 use super::blocks::{Block, Blocks, State};
 use super::options::{GRANULARITY, SubAllocatorOptions};
@@ -12,6 +12,9 @@ use super::streams::{StreamId, Streams};
 use super::upstream::Upstream;
 use offheap::{Error, ErrorKind, Result};
 use std::collections::{HashMap, HashSet, VecDeque};
+
+/// Streams whose arenas are found without the map.
+pub(super) const RECENT: usize = 16;
 
 /// A chunk from upstream, by its first block.
 #[derive(Debug, Clone, Copy)]
@@ -35,12 +38,12 @@ pub(super) struct Core<U, S: Streams> {
     pub(super) chunks: Vec<Chunk>,
     pub(super) blocks: Blocks,
     /// The blocks handed out that are not slots.
-    pub(super) live: AddressMap,
+    pub(super) live: AddressTable,
     pub(super) slabs: Slabs,
     pub(super) arenas: Vec<Arena<S::Event>>,
     pub(super) by_stream: HashMap<StreamId, u16>,
-    /// The last stream asked for, nearly always the next one.
-    pub(super) last: Option<(StreamId, u16)>,
+    /// The streams asked for last, by the low bits of their numbers, which the driver counts up.
+    pub(super) recent: [Option<(StreamId, u16)>; RECENT],
     /// Blocks freed that other streams still use, by the stream that is waited for next.
     pub(super) pending: Vec<(StreamId, VecDeque<Pending<S::Event>>)>,
     /// Slots among them.
@@ -61,11 +64,11 @@ impl<U: Upstream, S: Streams> Core<U, S> {
             streams,
             chunks: Vec::new(),
             blocks: Blocks::default(),
-            live: AddressMap::default(),
+            live: AddressTable::default(),
             slabs: Slabs::default(),
             arenas: Vec::new(),
             by_stream: HashMap::new(),
-            last: None,
+            recent: [None; RECENT],
             pending: Vec::new(),
             pending_slots: HashSet::new(),
             users: HashMap::new(),
@@ -148,17 +151,16 @@ impl<U: Upstream, S: Streams> Core<U, S> {
         let (requested, allocated) = match place {
             Place::Slot { slab, .. } => (size, self.slabs.get(slab).class().size()),
             Place::Block { index } => {
-                self.live.remove(&address);
-                let block = self.blocks.get(index);
-                (block.bytes() - u64::from(block.slack), block.bytes())
+                self.live.remove(address, |other| other == index);
+                let block = self.blocks.get_mut(index);
+                let requested = block.bytes() - u64::from(block.slack);
+                block.arena = arena;
+                (requested, block.bytes())
             }
         };
         self.statistics.requested.subtract(requested);
         self.statistics.allocated.subtract(allocated);
         self.statistics.blocks.subtract(1);
-        if let Place::Block { index } = place {
-            self.blocks.get_mut(index).arena = arena;
-        }
         if events.is_empty() {
             self.put_back(place);
         } else {
@@ -177,7 +179,9 @@ impl<U: Upstream, S: Streams> Core<U, S> {
         {
             return Ok(Place::Slot { slab, slot });
         }
-        if let Some(&index) = self.live.get(&address)
+        if let Some(index) = self
+            .live
+            .find(address, |index| self.blocks.get(index).address == address)
             && granules(size) == Some(self.blocks.get(index).size)
         {
             return Ok(Place::Block { index });
@@ -242,10 +246,7 @@ impl<U: Upstream, S: Streams> Core<U, S> {
     }
 
     pub(super) fn largest_free(&self) -> u64 {
-        let largest = self
-            .arenas
-            .iter()
-            .map(|arena| arena.bins.largest(&self.blocks));
+        let largest = self.arenas.iter().map(|arena| arena.bins.largest());
         u64::from(largest.max().unwrap_or(0)) * GRANULARITY
     }
 

@@ -149,7 +149,7 @@ impl<U: Upstream, S: Streams> Core<U, S> {
             return Err(self.out_of_memory(bytes, None));
         };
         let bins = &self.arenas[usize::from(arena)].bins;
-        if wanted == 0 || bins.find(&self.blocks, wanted).is_some() {
+        if wanted == 0 || bins.find(wanted).is_some() {
             return Ok(());
         }
         self.grow(arena, wanted, 1)

@@ -1,6 +1,6 @@
 //! A pool that cuts large chunks into blocks, for any memory that has addresses.
 
-mod address_hash;
+mod address_table;
 mod arena;
 mod bins;
 mod blocks;

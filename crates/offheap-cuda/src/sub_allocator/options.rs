@@ -27,13 +27,13 @@ impl Default for SubAllocatorOptions {
             initial: 0,
             maximum: None,
             minimum_growth: 2 << 20,
-            small_limit: MAX_SMALL,
+            small_limit: 32 << 10,
         }
     }
 }
 
 impl SubAllocatorOptions {
-    /// No chunk at first, no maximum, chunks of 2 MiB at least, blocks of up to 1 MiB from slabs.
+    /// No chunk at first, no maximum, chunks of 2 MiB at least, blocks of up to 32 KiB from slabs.
     pub fn new() -> Self {
         Self::default()
     }
@@ -69,7 +69,12 @@ impl SubAllocatorOptions {
     }
 
     /// Blocks of up to this many bytes come from slabs of equal blocks, at most 1 MiB; 0: none do.
-    /// Their sizes are rounded up by an eighth at most. Default 1 MiB.
+    /// Their sizes are rounded up by an eighth at most. Default 32 KiB.
+    ///
+    /// Slabs are faster and do not slow down with the number of live blocks, but each class of sizes
+    /// that a stream uses keeps one of 8 to 16 blocks or 64 KiB at least. Measured
+    /// (`bench_sub_allocator`): up to 32 KiB they take no more memory than the best fit does, at 1 MiB
+    /// 100 blocks of all sizes up to that took four times their bytes, 100,000 a tenth more.
     #[must_use]
     pub fn small_limit(mut self, bytes: u64) -> Self {
         self.small_limit = bytes;

@@ -1,7 +1,7 @@
 //! Which stream's work comes before which: arenas, their events, and waits.
 
 use super::arena::Arena;
-use super::core::Core;
+use super::core::{Core, RECENT};
 use super::streams::{StreamId, Streams};
 use super::upstream::Upstream;
 use offheap::{Error, Result};
@@ -12,8 +12,9 @@ const MAX_ARENAS: usize = u16::MAX as usize;
 impl<U: Upstream, S: Streams> Core<U, S> {
     /// The arena of a stream, made if it has none.
     pub(super) fn arena_of(&mut self, stream: StreamId) -> Result<u16> {
-        if let Some((last, arena)) = self.last
-            && last == stream
+        let recent = stream.0 as usize % RECENT;
+        if let Some((other, arena)) = self.recent[recent]
+            && other == stream
         {
             return Ok(arena);
         }
@@ -21,7 +22,7 @@ impl<U: Upstream, S: Streams> Core<U, S> {
             Some(&arena) => arena,
             None => self.new_arena(stream)?,
         };
-        self.last = Some((stream, arena));
+        self.recent[recent] = Some((stream, arena));
         Ok(arena)
     }
 
@@ -173,7 +174,7 @@ impl<U: Upstream, S: Streams> Core<U, S> {
             self.record_arena(usize::from(index))?;
         }
         self.by_stream.remove(&stream);
-        self.last = None;
+        self.recent = [None; RECENT];
         self.flush_spares(index);
         self.arenas[usize::from(index)].is_retired = true;
         Ok(())

@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// and a simulation alike. All of it is behind one lock, which may be held while upstream makes a
 /// chunk.
 ///
-/// - **Small blocks**, up to 1 MiB, are slots of slabs: O(1), and a slab of up to 256 blocks is one
+/// - **Small blocks**, up to 32 KiB, are slots of slabs: O(1), and a slab of up to 256 blocks is one
 ///   cache line, so the cost does not depend on how many blocks are live.
 /// - **Larger blocks** are the nearly best fit of the stream's free blocks, found by size in O(1)
 ///   (TLSF), split to what is asked for and joined again with free neighbours, never across chunks.

@@ -173,12 +173,12 @@ impl<U: Upstream, S: Streams> Core<U, S> {
     /// The best of the arena's free blocks, and where in it the wanted part starts.
     fn fitting(&self, arena: u16, wanted: u32, align: u32) -> Option<(u32, u64)> {
         let bins = &self.arenas[usize::from(arena)].bins;
-        let index = bins.find(&self.blocks, wanted)?;
+        let index = bins.find(wanted)?;
         let block = self.blocks.get(index);
         if let Some(start) = place(block.address, block.end(), wanted, align) {
             return Some((index, start));
         }
-        let index = bins.find(&self.blocks, wanted.checked_add(align - 1)?)?;
+        let index = bins.find(wanted.checked_add(align - 1)?)?;
         let block = self.blocks.get(index);
         place(block.address, block.end(), wanted, align).map(|start| (index, start))
     }
@@ -277,17 +277,23 @@ impl<U: Upstream, S: Streams> Core<U, S> {
     /// Makes a block free, joined with free neighbours of the same stream.
     pub(super) fn insert_free(&mut self, mut index: u32) {
         let block = *self.blocks.get(index);
-        let is_free = |core: &Self, other: u32| {
-            other != NONE && {
-                let other = core.blocks.get(other);
-                other.state == State::Free && other.arena == block.arena
-            }
+        // Both neighbours' records are read before either is looked at: they are two cache misses,
+        // and this way they are one after the other no more.
+        let neighbour = |other: u32| match other {
+            NONE => block,
+            other => *self.blocks.get(other),
         };
-        if is_free(self, block.next) {
+        let (previous, next) = (neighbour(block.previous), neighbour(block.next));
+        let joins_next =
+            (block.next != NONE) & (next.state == State::Free) & (next.arena == block.arena);
+        let joins_previous = (block.previous != NONE)
+            & (previous.state == State::Free)
+            & (previous.arena == block.arena);
+        if joins_next {
             self.remove_bin(block.next);
             self.blocks.absorb_next(index);
         }
-        if is_free(self, block.previous) {
+        if joins_previous {
             self.remove_bin(block.previous);
             index = block.previous;
             self.blocks.absorb_next(index);

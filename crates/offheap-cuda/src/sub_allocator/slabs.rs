@@ -1,6 +1,6 @@
 //! Slabs: blocks cut into equal slots.
 
-use super::address_hash::AddressMap;
+use super::address_table::AddressTable;
 use super::blocks::NONE;
 use super::size_class::SizeClass;
 
@@ -71,7 +71,7 @@ impl Slab {
 pub(super) struct Slabs {
     records: Vec<Slab>,
     vacant: Vec<u32>,
-    by_address: AddressMap,
+    by_address: AddressTable,
 }
 
 impl Slabs {
@@ -111,14 +111,16 @@ impl Slabs {
     /// Forgets a slab.
     pub(super) fn remove(&mut self, index: u32) {
         let address = self.get(index).address;
-        self.by_address.remove(&address);
+        self.by_address.remove(address, |other| other == index);
         self.vacant.push(index);
     }
 
     /// The slab of the class in whose slots `address` could be.
     pub(super) fn find(&self, address: u64, class: SizeClass) -> Option<u32> {
         let base = address & !(class.window() - 1);
-        let index = *self.by_address.get(&base)?;
+        let index = self
+            .by_address
+            .find(base, |index| self.get(index).address == base)?;
         (self.get(index).class == class).then_some(index)
     }
 
@@ -136,7 +138,7 @@ impl Slabs {
 
     #[cfg(test)]
     pub(super) fn indexes(&self) -> impl Iterator<Item = u32> {
-        self.by_address.values().copied()
+        self.by_address.indexes()
     }
 }
 

@@ -265,6 +265,26 @@ impl Model {
         }
     }
 
+    /// Chunks that were given back are not used any more, as far as the host knows.
+    fn check_chunks(&mut self, before: &[(u64, u64)]) {
+        let Rig {
+            upstream, streams, ..
+        } = &self.rig;
+        let now = upstream.chunks();
+        for &(address, size) in before.iter().filter(|chunk| !now.contains(chunk)) {
+            let end = address + size;
+            for block in &self.live {
+                assert!(block.address + block.size <= address || end <= block.address);
+            }
+            for start in self.past.overlapping(address, end) {
+                let users = &self.past.uses[&start].1;
+                for &(stream, work) in users {
+                    assert!(streams.is_ordered(StreamId(u64::MAX - 2), stream, work));
+                }
+            }
+        }
+    }
+
     fn check(&self) {
         let Rig { pool, upstream, .. } = &self.rig;
         pool.check();
@@ -368,7 +388,9 @@ proptest! {
     ) {
         let mut model = Model::new(options, 64 * MIB, 5);
         for (number, step) in steps.iter().enumerate() {
+            let chunks = model.rig.upstream.chunks();
             model.step(step);
+            model.check_chunks(&chunks);
             if number % 8 == 0 {
                 model.check();
             }

@@ -20,6 +20,21 @@ fn one_stream_records_no_events() {
 }
 
 #[test]
+fn what_was_freed_before_the_second_stream_came_is_not_waited_for_longer_than_needed() {
+    let rig = rig(MIB, plain());
+    let [first, second] = [(); 2].map(|()| rig.pool.allocate(1000, A).unwrap());
+    let before = rig.streams.launch(A);
+    rig.pool.free(first, 1000, A).unwrap();
+    rig.pool.prewarm(B, 0).unwrap();
+    let after = rig.streams.launch(A);
+    assert_eq!(rig.pool.allocate(1000, B).unwrap(), first);
+    assert!(rig.streams.is_ordered(B, A, before));
+    assert!(!rig.streams.is_ordered(B, A, after));
+    rig.pool.free(second, 1000, A).unwrap();
+    rig.pool.check();
+}
+
+#[test]
 fn own_memory_comes_first_and_stolen_memory_is_waited_for_once() {
     let rig = rig(MIB, plain().initial(16 * KIB).maximum(16 * KIB));
     let a = [(); 4].map(|()| rig.pool.allocate(2 * KIB, A).unwrap());
@@ -167,7 +182,8 @@ fn slabs_of_retired_streams_are_taken_over() {
 /// it has freed nothing since, so its event does not tell.
 #[test]
 fn a_slab_in_stolen_memory_is_waited_for_by_whoever_takes_it_over() {
-    let rig = rig(8 * MIB, SubAllocatorOptions::new().initial(4 * MIB));
+    let options = SubAllocatorOptions::new().small_limit(128 * KIB);
+    let rig = rig(8 * MIB, options.initial(4 * MIB));
     let address = rig.pool.allocate(256 * KIB, C).unwrap();
     let work = rig.streams.launch(C);
     rig.pool.free(address, 256 * KIB, C).unwrap();
@@ -176,6 +192,41 @@ fn a_slab_in_stolen_memory_is_waited_for_by_whoever_takes_it_over() {
     rig.streams.destroy(B);
     rig.pool.allocate(72 * KIB, A).unwrap();
     assert!(rig.streams.is_ordered(A, C, work));
+}
+
+#[test]
+fn a_slab_that_is_taken_over_twice_is_waited_for_twice() {
+    let options = SubAllocatorOptions::new().initial(64 * KIB);
+    let rig = rig(8 * MIB, options.maximum(64 * KIB));
+    let kept = rig.pool.allocate(1024, C).unwrap();
+    let freed = [(); 2].map(|()| rig.pool.allocate(1024, C).unwrap());
+    let work = rig.streams.launch(C);
+    for address in freed {
+        rig.pool.free(address, 1024, C).unwrap();
+    }
+    for stream in [C, B] {
+        rig.pool.retire_stream(stream).unwrap();
+        rig.streams.destroy(stream);
+        let next = if stream == C { B } else { A };
+        assert!(freed.contains(&rig.pool.allocate(1024, next).unwrap()));
+        assert!(rig.streams.is_ordered(next, C, work));
+    }
+    rig.pool.free(kept, 1024, A).unwrap();
+    rig.pool.check();
+}
+
+#[test]
+fn chunks_are_given_back_only_after_their_streams_are_done() {
+    let rig = rig(MIB, plain());
+    let block = rig.pool.allocate(KIB, A).unwrap();
+    let work = rig.streams.launch(A);
+    rig.pool.free(block, KIB, A).unwrap();
+    assert_eq!(rig.pool.trim(0).unwrap(), KIB);
+    assert!(
+        rig.streams.is_ordered(StreamId(99), A, work),
+        "the host saw it"
+    );
+    assert_eq!(rig.pool.statistics().host_waits, 1);
 }
 
 #[test]
