@@ -18,11 +18,17 @@ export declare function arenasObserve(kinds: number): number
 /** Where a buffer's block came from; null when nobody knows. */
 export declare function bufferAllocation(buffer: number): NativeAllocation | null
 
+/** Refuses a buffer that the CPU cannot read or write. */
+export declare function bufferCheckCpu(buffer: number): void
+
 /** A new mutable buffer with the bytes of all parts. */
 export declare function bufferConcat(pool: number, parts: Array<number | Uint8Array>): number
 
 /** A new mutable buffer with a copy of a range of bytes. */
 export declare function bufferCopy(source: number | Uint8Array, offset: number, length: number, pool: number, alignment: number): number
+
+/** A copy of bytes in new memory of a manager; mutable, unless the flags say otherwise. */
+export declare function bufferCopyTo(source: number | Uint8Array, manager: number, flags: number): number
 
 /** Sets the words that describe a buffer. */
 export declare function bufferDescribe(buffer: number): void
@@ -48,6 +54,12 @@ export declare function bufferFromBytes(pool: number, bytes: number | Uint8Array
 /** The buffer of a ticket; word 4 says whether it is mutable. */
 export declare function bufferFromShared(id: number, secret: string): number
 
+/** Where a buffer lies: `cpu`, `cuda:0`. */
+export declare function bufferLocation(buffer: number): string
+
+/** The manager that a buffer came with; 0 for that of its pool, or without a pool of the CPU. */
+export declare function bufferManager(buffer: number): number
+
 /** The pool that a buffer's memory came from; 0 for foreign memory. */
 export declare function bufferPool(buffer: number): number
 
@@ -68,6 +80,12 @@ export declare function bufferShare(buffer: number): NativeTicket
 
 /** A SharedArrayBuffer over a buffer's bytes, which it keeps until it is collected. */
 export declare function bufferSharedView(buffer: number): SharedArrayBuffer
+
+/** A buffer's bytes as memory of a manager, without a copy, as mutable as the buffer. */
+export declare function bufferViewOn(buffer: number, manager: number): number
+
+/** A view where that is possible, else a copy, as mutable as the buffer; word 4 says which: 1 for a view. */
+export declare function bufferViewOrCopyTo(buffer: number, manager: number): number
 
 /** Copies bytes into a buffer; past the end nothing is written. */
 export declare function bufferWrite(buffer: number, position: number, bytes: number | Uint8Array): void
@@ -94,10 +112,31 @@ export declare function bytesEqual(a: number | Uint8Array, b: number | Uint8Arra
 export declare function bytesToHex(a: number | Uint8Array): string
 
 /** Sets this environment up: once, before any other call. */
-export declare function configure(words: ArrayBuffer, makeError: (code: string, message: string, argument: string, requested: number, limit: number, allocated: number, pool: string) => Error, options: number): NativeCapabilities
+export declare function configure(words: ArrayBuffer, makeError: (code: string, message: string, detail: string, requested: number, limit: number, allocated: number, pool: string) => Error, options: number): NativeCapabilities
 
 /** Puts debug hooks over all domains; returns the callback's number. */
 export declare function debugSetup(onError: string, quarantine: number, depth: number): number
+
+/** The CPU. */
+export declare function deviceCpu(): number
+
+/** The device's manager for whoever names no other. */
+export declare function deviceDefaultManager(device: number): number
+
+/** Lets a device's handle go. */
+export declare function deviceDrop(device: number): void
+
+/** Whether both are the same device. */
+export declare function deviceEquals(device: number, other: number): boolean
+
+/** Where the device's memory lies: `cpu`, `cuda:0`. */
+export declare function deviceLocation(device: number): string
+
+/** The device's manager of a pool. */
+export declare function deviceManager(device: number, pool: number): number
+
+/** The kind of device, as a word. */
+export declare function deviceTypeName(device: number): string
 
 /** A domain's allocator. */
 export declare function domainAllocator(domain: string): number
@@ -125,6 +164,33 @@ export declare function jemallocStat(name: string): number
 
 /** jemalloc's statistics as text. */
 export declare function jemallocStatsString(options: string): string
+
+/** A new mutable buffer of a manager's memory. */
+export declare function managerAllocate(manager: number, size: number, alignment: number, flags: number): number
+
+/** The manager of a pool of the CPU's memory. */
+export declare function managerCpu(pool: number): number
+
+/** The manager of the CPU's memory over what is the default pool at each call. */
+export declare function managerDefaultCpu(): number
+
+/** The manager's device. */
+export declare function managerDevice(manager: number): number
+
+/** Lets a manager's handle go. */
+export declare function managerDrop(manager: number): void
+
+/** Whether both manage the same device's memory from the same pool. */
+export declare function managerEquals(manager: number, other: number): boolean
+
+/** Whether the CPU may read and write its memory. */
+export declare function managerIsCpu(manager: number): boolean
+
+/** The manager of a pool, wherever its memory lies. */
+export declare function managerOfPool(pool: number): number
+
+/** The pool that allocations come from; 0 for none. */
+export declare function managerPool(manager: number): number
 
 /** A live block and where it came from. Absent texts are empty. */
 export interface NativeAllocation {

@@ -26,6 +26,7 @@ export class BufferReader {
   constructor(source: ByteSource, start: number, size: number, parent: BufferReader)
   constructor(source: ByteSource, start?: number, size?: number, parent?: unknown) {
     this.#buffer = bufferInternals.is(source) ? source : MemoryBuffer.wrap(source)
+    bufferInternals.checkCpu(this.#buffer)
     const isPart = BufferReader.#isReader(parent)
     this.#parent = isPart ? parent : undefined
     this.#start = isPart ? start! : 0

@@ -14,6 +14,7 @@ export type ErrorCode =
   | 'ERR_OFFHEAP_BUSY'
   | 'ERR_OFFHEAP_CLOSED'
   | 'ERR_OFFHEAP_CORRUPTION'
+  | 'ERR_OFFHEAP_DEVICE_UNAVAILABLE'
   | 'ERR_OFFHEAP_DISPOSED'
   | 'ERR_OFFHEAP_IMMUTABLE'
   | 'ERR_OFFHEAP_INTERNAL'
@@ -97,6 +98,18 @@ export class NotSupportedError extends Error {
 /** The buffer is pinned, or its memory is in use in a way that forbids the call. */
 export class BusyError extends Error {
   readonly code = 'ERR_OFFHEAP_BUSY'
+}
+
+/** A device, or what is needed to reach it, is not there. */
+export class DeviceUnavailableError extends Error {
+  readonly code = 'ERR_OFFHEAP_DEVICE_UNAVAILABLE'
+  /** Why, in a word for programs: `no-library`, `no-device`, … */
+  readonly reason: string
+
+  constructor(message: string, reason: string) {
+    super(message)
+    this.reason = reason
+  }
 }
 
 /** What is wrong with a block, or with a call about it. */
@@ -188,6 +201,7 @@ for (const errorClass of [
   ImmutableError,
   NotSupportedError,
   BusyError,
+  DeviceUnavailableError,
   CorruptionError,
   InternalError,
 ]) {
@@ -206,7 +220,7 @@ export function isOffheapError(value: unknown): value is OffheapError {
 }
 
 /** Builds the errors of native code; the numbers are -1 and the strings '' where they do not apply. */
-export const makeError: MakeError = (code, message, _argument, requested, limit, allocated, pool) => {
+export const makeError: MakeError = (code, message, detail, requested, limit, allocated, pool) => {
   switch (code) {
     case 'ERR_OFFHEAP_OUT_OF_MEMORY':
       return new OutOfMemoryError(message, {
@@ -229,6 +243,8 @@ export const makeError: MakeError = (code, message, _argument, requested, limit,
       return new NotSupportedError(message)
     case 'ERR_OFFHEAP_BUSY':
       return new BusyError(message)
+    case 'ERR_OFFHEAP_DEVICE_UNAVAILABLE':
+      return new DeviceUnavailableError(message, detail)
     default:
       return new InternalError(`${code}: ${message}`)
   }

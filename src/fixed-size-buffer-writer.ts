@@ -19,6 +19,7 @@ export class FixedSizeBufferWriter {
   constructor(target: ByteTarget) {
     this.#buffer = bufferInternals.is(target) ? target : MemoryBuffer.wrap(target)
     bufferInternals.checkMutable(this.#buffer)
+    bufferInternals.checkCpu(this.#buffer)
     this.#size = bufferInternals.size(this.#buffer)
   }
 

@@ -23,6 +23,7 @@ export {
 } from './domains.js'
 export type { ElementOf, ElementsOf, ElementType, NumberArray } from './element-type.js'
 export type { DebugOptions, OnCorruption } from './debugging.js'
+export { cpuDevice, Device } from './device.js'
 export {
   BusyError,
   ClosedError,
@@ -30,6 +31,7 @@ export {
   type CorruptionKind,
   type CorruptionOrigin,
   type CorruptionReport,
+  DeviceUnavailableError,
   DisposedError,
   type ErrorCode,
   ImmutableError,
@@ -50,6 +52,7 @@ export type { StackFrame } from './frames.js'
 export { jemallocPeakReset, jemallocSetDecayMs, jemallocStat, jemallocStatsPrint, jemallocStatsString } from './jemalloc.js'
 export type { LogOptions, LogSink } from './log.js'
 export { MemoryBuffer, type ResizeOptions } from './memory-buffer.js'
+export { cpuMemoryManager, defaultCpuMemoryManager, MemoryManager } from './memory-manager.js'
 export {
   type BackendOverview,
   type HeapOverview,

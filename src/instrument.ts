@@ -107,6 +107,10 @@ const MAKES_BUFFER: ReadonlySet<string> = new Set<keyof NativeBinding>([
   'bufferCopy',
   'bufferConcat',
   'bufferFromShared',
+  'managerAllocate',
+  'bufferCopyTo',
+  'bufferViewOn',
+  'bufferViewOrCopyTo',
 ])
 
 /** Calls after which their caller has something to note down first: it calls {@link throwHeldBack} then. */

@@ -3,13 +3,15 @@ import type { FileHandle } from 'node:fs/promises'
 import { inspect } from 'node:util'
 import { BufferReader } from './buffer-reader.js'
 import { type ByteSource, javaScriptBytes, type Region, regionBytes, regionOf, toBytes } from './bytes.js'
+import type { Device } from './device.js'
 import { BusyError, DisposedError, ImmutableError, InvalidArgumentError, NotSupportedError } from './errors.js'
 import { type FileTransferOptions, readFile, writeFile } from './file-transfer.js'
 import { FixedSizeBufferWriter } from './fixed-size-buffer-writer.js'
 import { throwHeldBack } from './instrument.js'
 import { currentStretch, endWatch, viewState, watch, type Watch } from './lifetime.js'
+import { defaultCpuMemoryManager, managerInternals, type MemoryManager } from './memory-manager.js'
 import { DEFAULT_ALIGNMENT, type MemoryPool, poolInternals, poolOfId, poolOption, type PoolOptions } from './memory-pool.js'
-import { type Bytes, externalBuffers, IMMUTABLE_BLOCK, maxViewBytes, native, words } from './native.js'
+import { type Bytes, externalBuffers, IMMUTABLE_BLOCK, maxViewBytes, native, NOT_CPU, words } from './native.js'
 import { createPin, type Pin } from './pin.js'
 import { checkTicket, type Ticket } from './ticket.js'
 import { INTERNAL } from './token.js'
@@ -31,12 +33,15 @@ import {
   wrongType,
 } from './validate.js'
 
-/** Flags of a handle. */
+/** Flags of a handle; {@link NOT_CPU} is one, too. */
 export const IS_MUTABLE = 1
 export const IS_RESIZABLE = 2
 
 /** The id of a handle over an ArrayBuffer of the user: there is no native memory behind it. */
 const WRAPPED = -1
+
+/** The code of the CPU among device types. */
+const CPU_DEVICE_TYPE = 1
 
 /** Options of {@link MemoryBuffer.resize}. */
 export interface ResizeOptions {
@@ -58,10 +63,12 @@ interface Extra {
   shared: SharedArrayBuffer | undefined
   region: Region | undefined
   owner: unknown
+  /** Of a wrapped ArrayBuffer that is viewed as memory of this manager. */
+  manager: MemoryManager | undefined
 }
 
 function newExtra(region?: Region, owner?: unknown): Extra {
-  return { pins: 0, windows: [], shared: undefined, region, owner }
+  return { pins: 0, windows: [], shared: undefined, region, owner, manager: undefined }
 }
 
 /** Keeps the owner of foreign memory alive for as long as an ArrayBuffer over it is. */
@@ -88,6 +95,8 @@ interface BufferInternals {
   /** Copies bytes out, all of `target`. */
   read(buffer: MemoryBuffer, position: number, target: Uint8Array): void
   checkMutable(buffer: MemoryBuffer): void
+  /** Throws where the CPU can neither read nor write the memory. */
+  checkCpu(buffer: MemoryBuffer): void
   unpin(buffer: MemoryBuffer): void
 }
 
@@ -133,17 +142,18 @@ export class MemoryBuffer {
   ) {
     if (token !== INTERNAL) throw noConstructor('MemoryBuffer', 'pool.allocateBuffer(), MemoryBuffer.from() or MemoryBuffer.wrap()')
     this.#id = id
-    this.#flags = flags
     this.#pool = pool
     this.#parent = parent
     this.#extra = extra
     if (id === WRAPPED) {
       this.#address = 0
+      this.#flags = flags
       this.#capacity = this.#size = extra!.region!.length
     } else {
       this.#address = words[0]!
       this.#capacity = words[1]!
       this.#size = words[2]!
+      this.#flags = flags | words[3]!
       this.#watch = watch(id)
     }
   }
@@ -171,6 +181,7 @@ export class MemoryBuffer {
         if (target.byteLength > 0) native.bufferRead(bytes, position, target)
       },
       checkMutable: (buffer) => void MemoryBuffer.#mutableId(buffer),
+      checkCpu: (buffer) => void MemoryBuffer.#cpuId(buffer),
       unpin: (buffer) => {
         buffer.#extra!.pins -= 1
       },
@@ -195,8 +206,15 @@ export class MemoryBuffer {
     return id
   }
 
-  static #bytes(self: MemoryBuffer): Bytes {
+  /** The id of a handle whose bytes the CPU can read and write. */
+  static #cpuId(self: MemoryBuffer): number {
     const id = MemoryBuffer.#live(self)
+    if ((self.#flags & NOT_CPU) !== 0) native.bufferCheckCpu(id)
+    return id
+  }
+
+  static #bytes(self: MemoryBuffer): Bytes {
+    const id = MemoryBuffer.#cpuId(self)
     return id === WRAPPED ? regionBytes(self.#extra!.region!) : id
   }
 
@@ -282,7 +300,11 @@ export class MemoryBuffer {
     return this.#capacity
   }
 
-  /** The address of the first byte. @throws ERR_OFFHEAP_NOT_SUPPORTED for a wrapped ArrayBuffer, which may move */
+  /**
+   * The address of the first byte: the device's where {@link isCpu} is false.
+   *
+   * @throws ERR_OFFHEAP_NOT_SUPPORTED for a wrapped ArrayBuffer, which may move
+   */
   get address(): bigint {
     return BigInt(MemoryBuffer.#addressOf(this, 'address'))
   }
@@ -298,10 +320,32 @@ export class MemoryBuffer {
     return self.#address
   }
 
-  /** True: this memory can be read by the CPU. */
+  /**
+   * True when the CPU may read and write the memory. Where it is false, all that reads or writes bytes here throws
+   * ERR_OFFHEAP_NOT_SUPPORTED: {@link copyTo} brings them over.
+   */
   get isCpu(): boolean {
     MemoryBuffer.#live(this)
-    return true
+    return (this.#flags & NOT_CPU) === 0
+  }
+
+  /** The device where the memory lies: of a view, where it is viewed. */
+  get device(): Device {
+    return MemoryBuffer.#memoryManager(this).device
+  }
+
+  /** Who copies and views the memory: the same object for all buffers of a pool. */
+  get memoryManager(): MemoryManager {
+    return MemoryBuffer.#memoryManager(this)
+  }
+
+  static #memoryManager(self: MemoryBuffer): MemoryManager {
+    const id = MemoryBuffer.#live(self)
+    if (id === WRAPPED) return self.#extra!.manager ?? defaultCpuMemoryManager()
+    const own = native.bufferManager(id)
+    if (own !== 0) return managerInternals.adopt(own)
+    const pool = MemoryBuffer.#poolOf(self, id)
+    return pool === undefined ? defaultCpuMemoryManager() : managerInternals.ofPool(pool)
   }
 
   /** True when `fill`, `sliceMutable`, writers and `readFrom` may change the bytes. */
@@ -322,7 +366,7 @@ export class MemoryBuffer {
     return this.#id === 0
   }
 
-  /** The buffer that this is a slice of. */
+  /** The buffer that this is a slice or a view of. */
   get parent(): MemoryBuffer | undefined {
     MemoryBuffer.#live(this)
     return this.#parent
@@ -330,9 +374,12 @@ export class MemoryBuffer {
 
   /** The pool that counts the memory; `undefined` for wrapped and foreign memory. */
   get pool(): MemoryPool | undefined {
-    const id = MemoryBuffer.#live(this)
-    if (this.#pool === undefined && id !== WRAPPED) this.#pool = poolOfId(native.bufferPool(id))
-    return this.#pool
+    return MemoryBuffer.#poolOf(this, MemoryBuffer.#live(this))
+  }
+
+  static #poolOf(self: MemoryBuffer, id: number): MemoryPool | undefined {
+    if (self.#pool === undefined && id !== WRAPPED) self.#pool = poolOfId(native.bufferPool(id))
+    return self.#pool
   }
 
   /** Where the block came from; `undefined` unless its pool is one of `track()`, and for wrapped and foreign memory. */
@@ -344,7 +391,7 @@ export class MemoryBuffer {
 
   /**
    * An immutable buffer over `length` bytes from `offset`, to the end when `length` is absent. Nothing is copied, and
-   * the memory lives until the last slice is gone.
+   * the memory lives until the last slice is gone. A slice is of the same device and memory manager.
    *
    * @throws ERR_OFFHEAP_OUT_OF_RANGE when the range does not lie in the buffer; it is never clamped
    */
@@ -375,11 +422,89 @@ export class MemoryBuffer {
     const extra = self.#extra
     if (id === WRAPPED) {
       const { buffer, offset: base } = extra!.region!
-      return MemoryBuffer.#wrap({ buffer, offset: base + start, length: count }, flags, self)
+      const slice = MemoryBuffer.#wrap({ buffer, offset: base + start, length: count }, flags, self)
+      slice.#extra!.manager = extra!.manager
+      return slice
     }
     const slice = native.bufferSlice(id, start, count, mutable)
-    const ownerExtra = extra === undefined || extra.owner === undefined ? undefined : newExtra(undefined, extra.owner)
-    return new MemoryBuffer(INTERNAL, slice, flags, self.#pool, self, ownerExtra)
+    return new MemoryBuffer(INTERNAL, slice, flags, self.#pool, self, MemoryBuffer.#ownerExtra(self))
+  }
+
+  /** What keeps the owner of foreign memory for another handle on it. */
+  static #ownerExtra(self: MemoryBuffer): Extra | undefined {
+    const extra = self.#extra
+    return extra === undefined || extra.owner === undefined ? undefined : newExtra(undefined, extra.owner)
+  }
+
+  /**
+   * A mutable copy of the bytes in new memory of `destination`, a manager or a device's default one: always a copy, also to
+   * where this buffer is. Made by the destination's manager, else by this one's, else over the CPU. Done when this returns.
+   *
+   * @throws ERR_OFFHEAP_NOT_SUPPORTED when no way leads there; ERR_OFFHEAP_OUT_OF_MEMORY, and what the devices say
+   */
+  copyTo(destination: MemoryManager | Device): MemoryBuffer {
+    MemoryBuffer.#live(this)
+    const manager = managerInternals.id(managerInternals.check(destination, 'destination'))
+    return MemoryBuffer.#copyTo(this, manager, 0)
+  }
+
+  static #copyTo(self: MemoryBuffer, manager: number, flags: number): MemoryBuffer {
+    const id = MemoryBuffer.#live(self)
+    const bytes = id === WRAPPED ? regionBytes(self.#extra!.region!) : id
+    const mutable = flags === IMMUTABLE_BLOCK ? 0 : IS_MUTABLE
+    return bufferInternals.create(native.bufferCopyTo(bytes, manager, flags), mutable, undefined, undefined)
+  }
+
+  /**
+   * The same bytes as memory of `destination`, a manager or a device's default one, without a copy, and mutable when this buffer
+   * is. Always a new handle, whose end ends nothing else; the memory goes with the last. A view of memory that a device
+   * moves by itself may move bytes when it is first read.
+   *
+   * @throws ERR_OFFHEAP_NOT_SUPPORTED when neither device can view the other's memory
+   */
+  viewOn(destination: MemoryManager | Device): MemoryBuffer {
+    MemoryBuffer.#live(this)
+    const manager = managerInternals.check(destination, 'destination')
+    const id = MemoryBuffer.#live(this)
+    if (id === WRAPPED) return MemoryBuffer.#viewWrapped(this, manager)
+    return MemoryBuffer.#viewOf(this, native.bufferViewOn(id, managerInternals.id(manager)))
+  }
+
+  /**
+   * {@link viewOn} where that is possible, else a copy, which is mutable when this buffer is. Running out of memory is an error,
+   * never a reason to copy.
+   *
+   * @throws ERR_OFFHEAP_NOT_SUPPORTED when no way leads there; ERR_OFFHEAP_OUT_OF_MEMORY, and what the devices say
+   */
+  viewOrCopyTo(destination: MemoryManager | Device): MemoryBuffer {
+    MemoryBuffer.#live(this)
+    const manager = managerInternals.check(destination, 'destination')
+    const managerId = managerInternals.id(manager)
+    const id = MemoryBuffer.#live(this)
+    if (id === WRAPPED) {
+      if (canViewWrapped(manager)) return MemoryBuffer.#viewWrapped(this, manager)
+      return MemoryBuffer.#copyTo(this, managerId, (this.#flags & IS_MUTABLE) === 0 ? IMMUTABLE_BLOCK : 0)
+    }
+    const made = native.bufferViewOrCopyTo(id, managerId)
+    if (words[4] === 1) return MemoryBuffer.#viewOf(this, made)
+    return bufferInternals.create(made, this.#flags & IS_MUTABLE, undefined, undefined)
+  }
+
+  /** A handle for the view of this buffer that native code has just made. */
+  static #viewOf(self: MemoryBuffer, view: number): MemoryBuffer {
+    return new MemoryBuffer(INTERNAL, view, self.#flags & IS_MUTABLE, undefined, self, MemoryBuffer.#ownerExtra(self))
+  }
+
+  /** A wrapped ArrayBuffer can be seen by the CPU only: it may move or go at any time. */
+  static #viewWrapped(self: MemoryBuffer, manager: MemoryManager): MemoryBuffer {
+    if (!canViewWrapped(manager)) {
+      throw new NotSupportedError(`viewing a wrapped ArrayBuffer on ${manager.device.toString()} is not supported: it may move; use copyTo()`)
+    }
+    const region = self.#extra!.region!
+    regionBytes(region) // refuses a detached one
+    const view = MemoryBuffer.#wrap(region, self.#flags & IS_MUTABLE, self)
+    view.#extra!.manager = manager
+    return view
   }
 
   /** A mutable copy of `length` bytes from `offset`, in a block of its own. */
@@ -405,7 +530,7 @@ export class MemoryBuffer {
     if (id !== WRAPPED && (this.#flags & IS_MUTABLE) !== 0) {
       MemoryBuffer.#afterChange(this, native.bufferFreeze(id, MemoryBuffer.#views(this), viewState(this.#stretch)))
     }
-    this.#flags = 0
+    this.#flags &= NOT_CPU
     throwHeldBack()
     return this
   }
@@ -510,6 +635,7 @@ export class MemoryBuffer {
       if (cached.byteLength === 0) throw new DisposedError('the ArrayBuffer of this buffer was transferred away')
       return cached
     }
+    MemoryBuffer.#cpuId(self)
     const size = self.#size
     if (size === 0) return new ArrayBuffer(0)
     if (size > maxViewBytes) {
@@ -526,6 +652,7 @@ export class MemoryBuffer {
 
   /** A part of a buffer that is too large for one ArrayBuffer. The same part gives the same ArrayBuffer. */
   static #window(self: MemoryBuffer, offset: number, length: number): ArrayBuffer {
+    MemoryBuffer.#cpuId(self)
     if (length === 0) return new ArrayBuffer(0)
     if (length > maxViewBytes) {
       throw new NotSupportedError(`a view of ${length} bytes is larger than this runtime allows (${maxViewBytes}): ask for a shorter one`)
@@ -655,7 +782,7 @@ export class MemoryBuffer {
    * @throws ERR_OFFHEAP_NOT_SUPPORTED where `capabilities().sharedBuffers` is false; share() works everywhere
    */
   asSharedArrayBuffer(): SharedArrayBuffer {
-    const id = MemoryBuffer.#live(this)
+    const id = MemoryBuffer.#cpuId(this)
     if (id === WRAPPED) throw new NotSupportedError('asSharedArrayBuffer: a wrapped ArrayBuffer belongs to its maker')
     if (this.#size === 0) return new SharedArrayBuffer(0)
     const extra = (this.#extra ??= newExtra())
@@ -668,7 +795,8 @@ export class MemoryBuffer {
 
   /** Where views are copies: moves what was written to this buffer's views into the buffer. Elsewhere it does nothing. */
   flush(): void {
-    const id = MemoryBuffer.#mutableId(this)
+    MemoryBuffer.#mutableId(this)
+    const id = MemoryBuffer.#cpuId(this)
     if (externalBuffers || id === WRAPPED) return
     if (this.#arrayBuffer !== undefined) native.bufferFlush(id, this.#arrayBuffer, 0)
     for (const { arrayBuffer, offset } of this.#extra?.windows ?? []) native.bufferFlush(id, arrayBuffer, offset)
@@ -676,7 +804,7 @@ export class MemoryBuffer {
 
   /** Where views are copies: moves the buffer's bytes into its views. Elsewhere it does nothing. */
   refresh(): void {
-    const id = MemoryBuffer.#live(this)
+    const id = MemoryBuffer.#cpuId(this)
     if (externalBuffers || id === WRAPPED) return
     if (this.#arrayBuffer !== undefined) native.bufferRefresh(id, this.#arrayBuffer, 0)
     for (const { arrayBuffer, offset } of this.#extra?.windows ?? []) native.bufferRefresh(id, arrayBuffer, offset)
@@ -714,7 +842,7 @@ export class MemoryBuffer {
 
   /** The bytes as text, as `Buffer.prototype.toString` does it. Reads a copy: the buffer's memory is not shown. */
   toString(encoding: BufferEncoding = 'utf8'): string {
-    MemoryBuffer.#live(this)
+    MemoryBuffer.#cpuId(this)
     if (typeof encoding !== 'string' || !Buffer.isEncoding(encoding)) {
       throw new InvalidArgumentError(`encoding must be one that Buffer knows, got ${describe(encoding)}`)
     }
@@ -735,7 +863,8 @@ export class MemoryBuffer {
 
   /** Sets the bytes from `start` to before `end` to `byte`. @throws ERR_OFFHEAP_IMMUTABLE, ERR_OFFHEAP_OUT_OF_RANGE */
   fill(byte: number, start?: number, end?: number): this {
-    const id = MemoryBuffer.#mutableId(this)
+    MemoryBuffer.#mutableId(this)
+    const id = MemoryBuffer.#cpuId(this)
     const value = checkByte(byte, 'byte')
     const from = start === undefined ? 0 : checkInteger(start, 'start')
     const to = end === undefined ? this.#size : checkInteger(end, 'end')
@@ -766,11 +895,10 @@ export class MemoryBuffer {
     MemoryBuffer.#live(this)
     const wanted = checkAlignmentArgument(alignment, 'alignment')
     const pool = poolOption(options)
-    const bytes = MemoryBuffer.#bytes(this)
-    if (typeof bytes === 'number' && this.#address % wanted === 0) {
+    if (MemoryBuffer.#live(this) !== WRAPPED && this.#address % wanted === 0) {
       return MemoryBuffer.#slice(this, 0, this.#size, (this.#flags & IS_MUTABLE) !== 0)
     }
-    const copy = native.bufferCopy(bytes, 0, this.#size, poolInternals.id(pool), Math.max(wanted, DEFAULT_ALIGNMENT))
+    const copy = native.bufferCopy(MemoryBuffer.#bytes(this), 0, this.#size, poolInternals.id(pool), Math.max(wanted, DEFAULT_ALIGNMENT))
     return bufferInternals.create(copy, IS_MUTABLE, pool, undefined)
   }
 
@@ -783,12 +911,13 @@ export class MemoryBuffer {
    */
   async readFrom(fileHandle: FileHandle, options?: FileTransferOptions): Promise<number> {
     MemoryBuffer.#mutableId(this)
+    MemoryBuffer.#cpuId(this)
     return readFile(this, fileHandle, options)
   }
 
   /** Writes this buffer's bytes to a file; the buffer is pinned meanwhile. @returns how many bytes were written */
   async writeTo(fileHandle: FileHandle, options?: FileTransferOptions): Promise<number> {
-    MemoryBuffer.#live(this)
+    MemoryBuffer.#cpuId(this)
     return writeFile(this, fileHandle, options)
   }
 
@@ -806,7 +935,7 @@ export class MemoryBuffer {
 
   /** Forbids dispose, resize and freeze until the pin is disposed. Pins nest. */
   pin(): Pin {
-    MemoryBuffer.#live(this)
+    MemoryBuffer.#cpuId(this)
     const extra = (this.#extra ??= newExtra())
     extra.pins += 1
     return createPin(this)
@@ -874,8 +1003,11 @@ export class MemoryBuffer {
   [inspect.custom](): string {
     if (!MemoryBuffer.#isBuffer(this)) return 'MemoryBuffer {}'
     if (this.#id === 0) return 'MemoryBuffer { disposed }'
-    const kind = this.#flags === 0 ? 'immutable' : (this.#flags & IS_RESIZABLE) === 0 ? 'mutable' : 'resizable'
+    const kind = (this.#flags & IS_MUTABLE) === 0 ? 'immutable' : (this.#flags & IS_RESIZABLE) === 0 ? 'mutable' : 'resizable'
     const place = this.#id === WRAPPED ? 'wrapped' : `at 0x${this.#address.toString(16)}`
+    if ((this.#flags & NOT_CPU) !== 0) {
+      return `MemoryBuffer { ${this.#size} bytes of ${this.#capacity} ${place} on ${native.bufferLocation(this.#id)}, ${kind} }`
+    }
     const start = Buffer.alloc(Math.min(this.#size, 16))
     try {
       bufferInternals.read(this, 0, start)
@@ -890,6 +1022,11 @@ export class MemoryBuffer {
 /** False for an ArrayBuffer that was ended or transferred away. Empty ones are never kept. */
 function isAttached(arrayBuffer: ArrayBuffer): boolean {
   return arrayBuffer.byteLength > 0
+}
+
+/** Whether a wrapped ArrayBuffer can be memory of this manager. */
+function canViewWrapped(manager: MemoryManager): boolean {
+  return manager.device.deviceType === CPU_DEVICE_TYPE
 }
 
 function clampIndex(index: number, size: number): number {

@@ -4,7 +4,7 @@ import { checkDebugOptions, corruptionReport, debugged, type DebugOptions } from
 import { type CorruptionReport, NotSupportedError } from './errors.js'
 import { endStacks, wantStacks } from './instrument.js'
 import { bufferInternals, IS_MUTABLE, IS_RESIZABLE, type MemoryBuffer } from './memory-buffer.js'
-import { native, RESIZABLE_BLOCK, words, ZERO_FILL } from './native.js'
+import { FOR_CPU, native, RESIZABLE_BLOCK, words, ZERO_FILL } from './native.js'
 import { logged, type LogOptions, type LogSink } from './log.js'
 import { type AllocationObserver, checkObserver, endObserver, observe } from './observers.js'
 import { checkTicket, type Ticket } from './ticket.js'
@@ -147,6 +147,8 @@ interface PoolInternals {
   check(value: unknown, name: string): MemoryPool
   /** The one handle of this environment for the pool that the last native call returned. */
   adopt(id: number): MemoryPool
+  /** A buffer that is there to be shown: refused by a pool whose memory the CPU cannot reach. */
+  allocateForCpu(pool: MemoryPool, size: number, alignment: number): MemoryBuffer
 }
 
 /** @internal */
@@ -183,6 +185,8 @@ export class MemoryPool {
         if (MemoryPool.#isPool(value)) return value
         throw wrongType(name, 'a MemoryPool', value)
       },
+      allocateForCpu: (pool, size, alignment) =>
+        bufferInternals.create(native.bufferAllocate(pool.#id, size, alignment, FOR_CPU), IS_MUTABLE, pool, undefined),
       adopt(id) {
         const key = words[0]!
         const stacksAfter = words[2]!
@@ -343,7 +347,8 @@ export class MemoryPool {
   }
 
   /**
-   * A mutable buffer of `size` bytes whose content is whatever the memory held; the padding up to the capacity is zero.
+   * A mutable buffer of `size` bytes whose content is whatever the memory held; the padding up to the capacity is zero. From a
+   * pool of a device's memory, a buffer there: `isCpu` is false, and nobody zeroed its padding.
    *
    * @param size - in bytes; 0 gives an empty buffer that still has an address
    * @throws ERR_OFFHEAP_OUT_OF_MEMORY over a limit or when the system refuses; ERR_OFFHEAP_CLOSED after {@link close}
@@ -368,7 +373,7 @@ export class MemoryPool {
   allocateBitmap(bits: number, options?: AllocateOptions): MemoryBuffer {
     const id = MemoryPool.#idOf(this)
     const size = Math.ceil(checkSize(bits, 'bits') / 8)
-    const bitmap = bufferInternals.create(allocate(id, size, options, 0), IS_MUTABLE, this, undefined)
+    const bitmap = bufferInternals.create(allocate(id, size, options, FOR_CPU), IS_MUTABLE, this, undefined)
     if (size > 0) bitmap.fill(0, size - 1, size)
     return bitmap
   }
@@ -377,7 +382,7 @@ export class MemoryPool {
   allocateEmptyBitmap(bits: number, options?: AllocateOptions): MemoryBuffer {
     const id = MemoryPool.#idOf(this)
     const size = Math.ceil(checkSize(bits, 'bits') / 8)
-    return bufferInternals.create(allocate(id, size, options, ZERO_FILL), IS_MUTABLE, this, undefined)
+    return bufferInternals.create(allocate(id, size, options, ZERO_FILL | FOR_CPU), IS_MUTABLE, this, undefined)
   }
 
   /**
@@ -602,10 +607,16 @@ function known(figure: number): number | undefined {
   return figure < 0 ? undefined : figure
 }
 
-function allocate(pool: number, size: number, options: AllocateOptions | undefined, flags: number): number {
+/** What native code takes of the options: `flags` and theirs. */
+export function allocationArguments(options: AllocateOptions | undefined, flags: number): { alignment: number; flags: number } {
   const alignment = option(options, 'alignment', checkAlignmentArgument, DEFAULT_ALIGNMENT)
   const zeroFill = option(options, 'zeroFill', checkBoolean, false)
-  return native.bufferAllocate(pool, size, alignment, zeroFill ? flags | ZERO_FILL : flags)
+  return { alignment, flags: zeroFill ? flags | ZERO_FILL : flags }
+}
+
+function allocate(pool: number, size: number, options: AllocateOptions | undefined, flags: number): number {
+  const given = allocationArguments(options, flags)
+  return native.bufferAllocate(pool, size, given.alignment, given.flags)
 }
 
 /** The pool of a trailing options object; the default pool when there is none. */

@@ -11,11 +11,14 @@ import { makeError } from './errors.js'
 /** A buffer id, or bytes in JavaScript memory that are read during the call only. */
 export type Bytes = number | Uint8Array
 
-/** Builds an error for native code. Numbers that are unknown are -1, strings that do not apply are ''. */
+/**
+ * Builds an error for native code: `detail` is the argument's name, or why a device is not there. Numbers that are unknown
+ * are -1, strings that do not apply are ''.
+ */
 export type MakeError = (
   code: string,
   message: string,
-  argument: string,
+  detail: string,
   requested: number,
   limit: number,
   allocated: number,
@@ -131,7 +134,9 @@ export interface NativeSites {
  *   id throws `ERR_OFFHEAP_DISPOSED`; `bufferRelease` and `poolDrop` ignore one.
  * - A function that returns a pool id sets `words[0]` to the pool's key (equal keys are the same pool), and `words` 2 and 3
  *   to the depths of the JavaScript stacks that it wants after and before each call.
- * - A function that returns a buffer id sets `words` 0-3 to address, capacity, size, alignment.
+ * - A function that returns a buffer id sets `words` 0-3 to address, capacity, size, and {@link NOT_CPU} or 0.
+ * - A function that returns a device id sets `words` 0-2 to the code of its type, its number, and 1 where the CPU reads its
+ *   memory; one that returns a manager id sets `words[0]` to its key (equal keys are the same manager).
  * - The `state` of dispose and its like: {@link viewState}.
  */
 export interface NativeBinding {
@@ -171,6 +176,9 @@ export interface NativeBinding {
   bufferCopy(source: Bytes, offset: number, length: number, pool: number, alignment: number): number
   bufferConcat(pool: number, parts: Bytes[]): number
   bufferPool(buffer: number): number
+  bufferLocation(buffer: number): string
+  /** Throws where the CPU cannot reach the bytes. */
+  bufferCheckCpu(buffer: number): void
   bufferDescribe(buffer: number): void
   bufferView(buffer: number, offset: number, length: number): ArrayBuffer
   bufferSharedView(buffer: number): SharedArrayBuffer
@@ -192,6 +200,29 @@ export interface NativeBinding {
   bufferRead(source: Bytes, position: number, target: Uint8Array): void
   builderWindow(buffer: number, capacity: number, view: ArrayBuffer | undefined, zero: boolean): ArrayBuffer
   builderFinish(buffer: number, size: number, shrinkToFit: boolean, view: ArrayBuffer | undefined): void
+
+  deviceCpu(): number
+  deviceDrop(device: number): void
+  deviceTypeName(device: number): string
+  deviceLocation(device: number): string
+  deviceEquals(device: number, other: number): boolean
+  deviceDefaultManager(device: number): number
+  deviceManager(device: number, pool: number): number
+  managerDefaultCpu(): number
+  managerCpu(pool: number): number
+  managerOfPool(pool: number): number
+  managerDrop(manager: number): void
+  managerDevice(manager: number): number
+  managerPool(manager: number): number
+  managerIsCpu(manager: number): boolean
+  managerEquals(manager: number, other: number): boolean
+  managerAllocate(manager: number, size: number, alignment: number, flags: number): number
+  /** 0 where it is that of the buffer's pool, or of the CPU without one. */
+  bufferManager(buffer: number): number
+  bufferCopyTo(source: Bytes, manager: number, flags: number): number
+  bufferViewOn(buffer: number, manager: number): number
+  /** Sets `words[4]` to 1 for a view, 0 for a copy. */
+  bufferViewOrCopyTo(buffer: number, manager: number): number
 
   /** What there is to do after a call: {@link AFTER_WANTS_ORIGIN} and its like. */
   afterCall(): number
@@ -242,10 +273,14 @@ export interface NativeBinding {
   overview(): void
 }
 
-/** Flags of `bufferAllocate` and `bufferFromBytes`. */
+/** Flags of `bufferAllocate`, `bufferFromBytes`, `managerAllocate` and `bufferCopyTo`. */
 export const ZERO_FILL = 1
 export const RESIZABLE_BLOCK = 2
 export const IMMUTABLE_BLOCK = 4
+export const FOR_CPU = 8
+
+/** What `words[3]` is for a buffer that the CPU can neither read nor write. */
+export const NOT_CPU = 4
 
 /** Bits of what `afterCall` answers. */
 export const AFTER_WANTS_ORIGIN = 1

@@ -65,9 +65,17 @@ pub(crate) struct Bytes {
 
 impl Bytes {
     /// # Errors
-    /// For an id that names nothing, and for any other value.
+    /// For an id that names nothing, memory that the CPU cannot read, and any other value.
     pub(crate) fn of(env: Env, state: &Environment, value: Unknown<'_>) -> Result<Self> {
         Self::of_raw(env, state, value.raw())
+    }
+
+    /// The id, where the bytes are a buffer's, wherever that lies.
+    pub(crate) fn id(env: Env, value: &Unknown<'_>) -> Option<f64> {
+        let mut id = 0.0;
+        // SAFETY: a live value of this environment; any other type is refused by status.
+        let status = unsafe { sys::napi_get_value_double(env.raw(), value.raw(), &raw mut id) };
+        (status == sys::Status::napi_ok).then_some(id)
     }
 
     pub(crate) fn of_raw(env: Env, state: &Environment, value: sys::napi_value) -> Result<Self> {
@@ -79,7 +87,7 @@ impl Bytes {
             let handles = state.handles();
             let handle = handles.get(id).ok_or_else(|| disposed("buffer"))?;
             return Ok(Self {
-                ptr: handle.ptr().as_ptr(),
+                ptr: handle.cpu_ptr()?.as_ptr(),
                 len: handle.len,
             });
         }

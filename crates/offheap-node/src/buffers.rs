@@ -13,19 +13,23 @@ use offheap::{Alignment, Block, Error, ErrorKind, Notice, Pool, Result};
 use std::ptr::{self, NonNull};
 
 /// Bits of `flags`.
-mod flags {
-    pub(super) const ZERO_FILL: u32 = 1;
+pub(crate) mod flags {
+    pub(crate) const ZERO_FILL: u32 = 1;
     pub(super) const RESIZABLE: u32 = 2;
-    pub(super) const IMMUTABLE: u32 = 4;
+    pub(crate) const IMMUTABLE: u32 = 4;
+    /// Refuse a pool whose memory the CPU cannot write.
+    pub(super) const FOR_CPU: u32 = 8;
 }
 
-/// Sets the words that describe a buffer: address, capacity, size, alignment of the address.
+/// What word 3 is for a buffer that the CPU cannot read: a flag of the TypeScript layer's handles.
+const NOT_CPU: u64 = 4;
+
+/// Sets the words that describe a buffer: address, capacity, size, and whether the CPU cannot read it.
 fn describe(state: &Environment, handle: &Handle) {
-    let address = handle.ptr().addr().get();
-    state.set_word(0, address as u64);
+    state.set_word(0, handle.address() as u64);
     state.set_word(1, handle.capacity() as u64);
     state.set_word(2, handle.len as u64);
-    state.set_word(3, 1 << address.trailing_zeros().min(12));
+    state.set_word(3, if handle.is_cpu() { 0 } else { NOT_CPU });
 }
 
 /// Takes a handle in and describes it.
@@ -36,9 +40,9 @@ pub(crate) fn adopt(state: &Environment, handle: Handle) -> Result<f64> {
     })
 }
 
-/// As [`adopt`], for a block that nobody has shown V8 yet.
-fn adopt_new(env: Env, state: &Environment, mut handle: Handle) -> Result<f64> {
-    if handle.block.pool().is_some() {
+/// As [`adopt`], for a block that nobody has shown V8 yet. A device's memory is none of V8's business.
+pub(crate) fn adopt_new(env: Env, state: &Environment, mut handle: Handle) -> Result<f64> {
+    if handle.is_cpu() && handle.block.pool().is_some() {
         let size = handle.block.size();
         let change = handle.told.set(size);
         state.adjust_external(env, change);
@@ -46,11 +50,11 @@ fn adopt_new(env: Env, state: &Environment, mut handle: Handle) -> Result<f64> {
     adopt(state, handle)
 }
 
-/// A new block whose padding is zero.
+/// A new block of the CPU's whose padding is zero.
 fn new_block(len: usize, alignment: Alignment, pool: &Pool, zeroed: bool) -> Result<Handle> {
     let handle = Handle::whole(Block::allocate(len, alignment, pool, zeroed)?, len);
     if !zeroed {
-        handle.zero_padding();
+        handle.zero_padding()?;
     }
     Ok(handle)
 }
@@ -60,7 +64,7 @@ fn block_of(bytes: Bytes, alignment: Alignment, pool: &Pool) -> Result<Handle> {
     let handle = new_block(bytes.len, alignment, pool, false)?;
     // SAFETY: the source is live (no JavaScript ran since it was resolved), the new block has as
     // many bytes and overlaps nothing.
-    unsafe { ptr::copy_nonoverlapping(bytes.ptr, handle.ptr().as_ptr(), bytes.len) };
+    unsafe { ptr::copy_nonoverlapping(bytes.ptr, handle.cpu_ptr()?.as_ptr(), bytes.len) };
     Ok(handle)
 }
 
@@ -75,13 +79,16 @@ pub(crate) fn allocate(
     flags: u32,
 ) -> Result<f64> {
     let (len, alignment) = (size("size", bytes)?, alignment(align)?);
-    let mut handle = new_block(
-        len,
-        alignment,
-        &state.pool(pool)?,
-        flags & flags::ZERO_FILL != 0,
-    )?;
-    handle.is_resizable = flags & flags::RESIZABLE != 0;
+    let pool = state.pool(pool)?;
+    let zeroed = flags & flags::ZERO_FILL != 0;
+    let is_resizable = flags & flags::RESIZABLE != 0;
+    let mut handle = if pool.is_cpu() || is_resizable || flags & flags::FOR_CPU != 0 {
+        new_block(len, alignment, &pool, zeroed)?
+    } else {
+        let block = Block::allocate_on_device(len, alignment, &pool, zeroed)?;
+        Handle::whole(block, len)
+    };
+    handle.is_resizable = is_resizable;
     adopt_new(env, state, handle)
 }
 
@@ -128,7 +135,9 @@ fn foreign(state: &Environment, address: &BigInt, bytes: f64) -> Result<f64> {
             // SAFETY: `unsafeForeign` trusts its caller for the range; the TypeScript layer keeps
             // the owner as long as a handle or a view lives.
             let block = unsafe { Block::foreign(start, len, ())? };
-            adopt(state, Handle::whole(block, len))
+            let mut handle = Handle::whole(block, len);
+            handle.is_lent = true;
+            adopt(state, handle)
         }
         _ => Err(Error::invalid_argument(
             "address",
@@ -161,14 +170,9 @@ pub(crate) fn slice(
     } else {
         position("length", length, handle.len)?
     };
-    handle.range(at, len)?;
-    let slice = Handle {
-        offset: handle.offset + at,
-        is_mutable: mutable,
-        is_whole: false,
-        told: handle.told.share(),
-        ..Handle::whole(handle.block.clone(), len)
-    };
+    handle.check_range(at, len)?;
+    let mut slice = handle.part(at, len);
+    slice.is_mutable = mutable;
     drop(handles);
     adopt(state, slice)
 }
@@ -237,11 +241,12 @@ fn concat(env: Env, state: &Environment, pool: f64, parts: Unknown<'_>) -> Resul
         .try_fold(0_usize, |sum, part| sum.checked_add(part.len))
         .unwrap_or(usize::MAX);
     let whole = new_block(total, Alignment::DEFAULT, &pool, false)?;
+    let target = whole.cpu_ptr()?;
     let mut at = 0;
     for part in parts {
         // SAFETY: the parts are live (no JavaScript ran since), their lengths add up to the new
         // block's, which overlaps nothing.
-        unsafe { ptr::copy_nonoverlapping(part.ptr, whole.ptr().add(at).as_ptr(), part.len) };
+        unsafe { ptr::copy_nonoverlapping(part.ptr, target.add(at).as_ptr(), part.len) };
         at += part.len;
     }
     adopt_new(env, state, whole)
@@ -275,6 +280,30 @@ pub fn buffer_describe(env: Env, buffer: f64) -> napi::Result<()> {
     Ok(())
 }
 
+/// Refuses a buffer that the CPU cannot read or write.
+#[napi(catch_unwind)]
+pub fn buffer_check_cpu(env: Env, buffer: f64) -> napi::Result<()> {
+    let state = Environment::of(env)?;
+    let handles = state.handles();
+    let checked = handles
+        .get(buffer)
+        .ok_or_else(|| disposed("buffer"))
+        .and_then(|handle| handle.cpu_ptr().map(drop));
+    checked.or_throw(env)
+}
+
+/// Where a buffer lies: `cpu`, `cuda:0`.
+#[napi(catch_unwind)]
+pub fn buffer_location(env: Env, buffer: f64) -> napi::Result<String> {
+    let state = Environment::of(env)?;
+    let handles = state.handles();
+    handles
+        .get(buffer)
+        .map(|handle| handle.location().to_string())
+        .ok_or_else(|| disposed("buffer"))
+        .or_throw(env)
+}
+
 /// How a handle's memory changes.
 enum Change {
     /// Only the size.
@@ -306,16 +335,13 @@ fn moved(handle: &Handle, size: usize) -> Result<Block> {
         .block
         .pool()
         .ok_or_else(|| Error::not_supported("foreign memory cannot be resized"))?;
+    let source = handle.cpu_ptr()?;
     let block = Block::allocate(size, handle.block.alignment(), pool, false)?;
-    // SAFETY: both blocks have `min` bytes and more; a new block overlaps nothing.
-    unsafe {
-        ptr::copy_nonoverlapping(
-            handle.ptr().as_ptr(),
-            block.as_ptr().as_ptr(),
-            handle.len.min(size),
-        );
-    }
-    Ok(block)
+    let new = Handle::whole(block, size);
+    let bytes = handle.len.min(size);
+    // SAFETY: both blocks have as many bytes and more; a new block overlaps nothing.
+    unsafe { ptr::copy_nonoverlapping(source.as_ptr(), new.cpu_ptr()?.as_ptr(), bytes) };
+    Ok(new.block)
 }
 
 /// Reallocates a block that is shown where there is no room for a second one: its views end first,
@@ -664,8 +690,7 @@ pub fn buffer_zero_padding(env: Env, buffer: f64) -> napi::Result<()> {
         let handles = state.handles();
         let handle = handles.get(buffer).ok_or_else(|| disposed("buffer"))?;
         handle.must_be_mutable("zero the padding")?;
-        handle.zero_padding();
-        Ok(())
+        handle.zero_padding()
     };
     zeroed().or_throw(env)
 }

@@ -62,14 +62,15 @@ fn end_window(env: Env, state: &Environment, window: Option<View>, view: sys::na
 }
 
 /// Copies a window that is a copy into the block.
-fn flush(env: Env, handle: &Handle, view: sys::napi_value) {
+fn flush(env: Env, handle: &Handle, view: sys::napi_value) -> Result<()> {
     if let Some((data, length)) = array_buffer(env, view) {
         let length = length.min(handle.block.capacity());
         if length > 0 {
             // SAFETY: both ranges are live and as long.
-            unsafe { ptr::copy(data, handle.block.as_ptr().as_ptr(), length) };
+            unsafe { ptr::copy(data, handle.cpu_ptr()?.as_ptr(), length) };
         }
     }
+    Ok(())
 }
 
 /// Grows a builder's block and gives the new window over all of it.
@@ -111,28 +112,30 @@ fn window(
     let mut handles = state.handles_mut();
     let handle = handles.get_mut(id).ok_or_else(|| disposed("builder"))?;
     check_window(env, handle, view)?;
+    handle.cpu_ptr()?;
     let old = handle.block.capacity();
     if capacity > handle.block.size() {
         if handle.others() > 0 {
             return Err(Error::busy("the builder's memory is held elsewhere"));
         }
         if !state.external_buffers {
-            flush(env, handle, view);
+            flush(env, handle, view)?;
         }
         with_block(handle, |handle| handle.block.reallocate(capacity))?;
         let new = handle.block.capacity();
         if zero {
             // SAFETY: the block has `new` bytes, and only the builder knows it.
-            unsafe { handle.block.as_ptr().add(old).write_bytes(0, new - old) };
+            unsafe { handle.cpu_ptr()?.add(old).write_bytes(0, new - old) };
         }
     }
+    let ptr = handle.cpu_ptr()?;
     handle.len = handle.block.capacity();
     let untold = handle.told.set(0);
     let (block, last) = (handle.block.clone(), handle.view.take());
     drop(handles);
     state.adjust_external(env, untold);
     end_window(env, state, last, view);
-    let (ptr, length) = (block.as_ptr(), block.capacity());
+    let length = block.capacity();
     if !state.external_buffers {
         return copied(env, ptr, length);
     }
@@ -172,12 +175,13 @@ fn finish(
     let mut handles = state.handles_mut();
     let handle = handles.get_mut(id).ok_or_else(|| disposed("builder"))?;
     check_window(env, handle, view)?;
+    handle.cpu_ptr()?;
     let capacity = handle.block.capacity();
     if len > capacity {
         return Err(Error::range(0, len, capacity));
     }
     if !state.external_buffers {
-        flush(env, handle, view);
+        flush(env, handle, view)?;
     }
     let shrinks = shrink_to_fit && len != handle.block.size();
     if shrinks {
@@ -187,7 +191,7 @@ fn finish(
         with_block(handle, |handle| handle.block.reallocate(len))?;
     }
     handle.len = len;
-    handle.zero_padding();
+    handle.zero_padding()?;
     let last = handle.view.take();
     let size = handle.block.size();
     let told = handle.told.set(size);

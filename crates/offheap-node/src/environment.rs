@@ -16,7 +16,7 @@ use crate::uv::{self, Check, CreateSharedArrayBuffer};
 use napi::bindgen_prelude::{Env, Error, Object, Result, Status, Unknown};
 use napi::{JsValue, sys};
 use napi_derive::napi;
-use offheap::{Pool, ThreadCollector, origin};
+use offheap::{Device, MemoryManager, Pool, ThreadCollector, origin};
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::ffi::c_void;
 use std::ptr;
@@ -42,6 +42,8 @@ pub(crate) struct Environment {
     make_error: Cell<sys::napi_ref>,
     handles: RefCell<Slab<Handle>>,
     pools: RefCell<Slab<Pool>>,
+    devices: RefCell<Slab<Arc<dyn Device>>>,
+    managers: RefCell<Slab<Arc<dyn MemoryManager>>>,
     pub(crate) gate: Gate,
     pub(crate) parking: RefCell<Parking>,
     pub(crate) waiting: Arc<Waiting>,
@@ -111,6 +113,29 @@ impl Environment {
             .get(id)
             .cloned()
             .ok_or_else(|| disposed("pool"))
+    }
+
+    pub(crate) fn devices_mut(&self) -> RefMut<'_, Slab<Arc<dyn Device>>> {
+        self.devices.borrow_mut()
+    }
+
+    /// The device named `id`.
+    pub(crate) fn device(&self, id: f64) -> offheap::Result<Arc<dyn Device>> {
+        let devices = self.devices.borrow();
+        devices.get(id).cloned().ok_or_else(|| disposed("device"))
+    }
+
+    pub(crate) fn managers_mut(&self) -> RefMut<'_, Slab<Arc<dyn MemoryManager>>> {
+        self.managers.borrow_mut()
+    }
+
+    /// The memory manager named `id`.
+    pub(crate) fn manager(&self, id: f64) -> offheap::Result<Arc<dyn MemoryManager>> {
+        let managers = self.managers.borrow();
+        managers
+            .get(id)
+            .cloned()
+            .ok_or_else(|| disposed("memory manager"))
     }
 
     /// Sets a shared word.
@@ -272,7 +297,7 @@ fn probe_external_buffers(env: Env) -> bool {
 /// Sets this environment up: once, before any other call.
 #[napi(
     catch_unwind,
-    ts_args_type = "words: ArrayBuffer, makeError: (code: string, message: string, argument: string, requested: number, limit: number, allocated: number, pool: string) => Error, options: number"
+    ts_args_type = "words: ArrayBuffer, makeError: (code: string, message: string, detail: string, requested: number, limit: number, allocated: number, pool: string) => Error, options: number"
 )]
 pub fn configure(
     env: Env,
@@ -347,6 +372,8 @@ fn start(env: Env, words: Unknown<'_>, make_error: Unknown<'_>, options: u32) ->
         make_error: Cell::new(make_error_ref),
         handles: RefCell::default(),
         pools: RefCell::default(),
+        devices: RefCell::default(),
+        managers: RefCell::default(),
         gate: Gate::choose(env, options),
         parking: RefCell::default(),
         waiting: Waiting::of(&events),

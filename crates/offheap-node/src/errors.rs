@@ -19,7 +19,7 @@ pub(crate) fn throw(env: Env, error: &offheap::Error) -> Error {
 
 #[expect(clippy::cast_precision_loss, reason = "figures for a message")]
 fn try_throw(env: Env, error: &offheap::Error) -> Option<()> {
-    let (argument, requested, limit, allocated, pool) = match error.kind() {
+    let (detail, requested, limit, allocated, pool) = match error.kind() {
         ErrorKind::OutOfMemory {
             requested,
             limit,
@@ -33,13 +33,14 @@ fn try_throw(env: Env, error: &offheap::Error) -> Option<()> {
             pool.as_str(),
         ),
         ErrorKind::InvalidArgument { argument, .. } => (*argument, -1.0, -1.0, -1.0, ""),
+        ErrorKind::DeviceUnavailable { reason, .. } => (*reason, -1.0, -1.0, -1.0, ""),
         _ => ("", -1.0, -1.0, -1.0, ""),
     };
     let make_error = Environment::of(env).ok()?.make_error(env)?;
     let arguments = [
         env.create_string(error.code()).ok()?.raw(),
         env.create_string(error.to_string()).ok()?.raw(),
-        env.create_string(argument).ok()?.raw(),
+        env.create_string(detail).ok()?.raw(),
         env.create_double(requested).ok()?.raw(),
         env.create_double(limit).ok()?.raw(),
         env.create_double(allocated).ok()?.raw(),

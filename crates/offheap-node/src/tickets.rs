@@ -7,9 +7,9 @@ use crate::handle::Handle;
 use crate::pools;
 use napi::bindgen_prelude::Env;
 use napi_derive::napi;
-use offheap::{Block, Error, Pool, Result};
+use offheap::{Block, Error, MemoryManager, Pool, Result};
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 /// What a ticket stands for; it holds a reference until it is revoked.
 #[derive(Debug, Clone)]
@@ -20,6 +20,7 @@ enum Shared {
         len: usize,
         is_mutable: bool,
         is_whole: bool,
+        manager: Option<Arc<dyn MemoryManager>>,
     },
     Pool(Pool),
 }
@@ -134,17 +135,14 @@ pub fn buffer_share(env: Env, buffer: f64) -> napi::Result<NativeTicket> {
     let shared = || {
         let handles = state.handles();
         let handle = handles.get(buffer).ok_or_else(|| disposed("buffer"))?;
-        if handle.block.pool().is_none() {
-            return Err(Error::not_supported(
-                "foreign memory cannot be shared: copy it first",
-            ));
-        }
+        handle.must_not_be_lent()?;
         issue(Shared::Buffer {
             block: handle.block.clone(),
             offset: handle.offset,
             len: handle.len,
             is_mutable: handle.is_mutable,
             is_whole: handle.is_whole,
+            manager: handle.own_manager().cloned(),
         })
     };
     shared().or_throw(env)
@@ -161,15 +159,14 @@ pub fn buffer_from_shared(env: Env, id: f64, secret: String) -> napi::Result<f64
             len,
             is_mutable,
             is_whole,
+            manager,
         } => {
-            let bytes = if is_whole { block.size() } else { 0 };
-            let mut handle = Handle {
-                offset,
-                is_mutable,
-                is_whole,
-                ..Handle::whole(block, len)
-            };
+            let mut handle = Handle::placed(block, offset, len, manager);
+            handle.is_mutable = is_mutable;
+            handle.is_whole = is_whole;
             // This environment's heap keeps the bytes too, so it shall feel them.
+            let counts = is_whole && handle.is_cpu();
+            let bytes = if counts { handle.block.size() } else { 0 };
             let told = handle.told.set(bytes);
             let id = adopt(state, handle)?;
             state.adjust_external(env, told);

@@ -172,7 +172,8 @@ pub fn buffer_allocation(env: Env, buffer: f64) -> napi::Result<Option<NativeAll
     let found = || {
         let handles = state.handles();
         let handle = handles.get(buffer).ok_or_else(|| disposed("buffer"))?;
-        let address = handle.block.as_ptr().addr().get();
+        // Of the block, which a slice may begin behind.
+        let address = handle.address() - handle.offset;
         let tracker = handle.block.pool().and_then(|pool| pool.tracker());
         Ok(tracker.and_then(|tracker| tracker.find(address)))
     };

@@ -144,12 +144,8 @@ fn shared(env: Env, state: &Environment, id: f64) -> Result<sys::napi_value> {
     })?;
     let handles = state.handles();
     let handle = handles.get(id).ok_or_else(|| disposed("buffer"))?;
-    if handle.block.pool().is_none() {
-        return Err(Error::not_supported(
-            "foreign memory cannot be shared: copy it first",
-        ));
-    }
-    let (ptr, len) = (handle.ptr(), handle.len);
+    handle.must_not_be_lent()?;
+    let (ptr, len) = (handle.cpu_ptr()?, handle.len);
     let slot = Arc::new(Slot::new(
         handle.block.clone(),
         ptr.addr().get(),
@@ -280,9 +276,8 @@ fn keeps_stale(state: &Environment, handle: &Handle) -> bool {
         && handle.others() == 0
         && !state.is_over_budget()
         // Damage is to be reported in this call: then the block is freed as usual.
-        && handle.block.pool().is_some_and(|pool| {
-            pool.debug_options().is_some() && !pool.is_damaged(handle.block.as_ptr())
-        })
+        && handle.block.pool().is_some_and(|pool| pool.debug_options().is_some())
+        && !handle.is_damaged()
 }
 
 /// Ends the views of a handle that can end now, and gives back what is still shown, in the order of
