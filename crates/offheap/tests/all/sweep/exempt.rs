@@ -45,6 +45,7 @@ pub(super) const EXEMPT: &[(&str, &[&str])] = &[
             "MutableDeviceBuffer::location",
             "MutableDeviceBuffer::memory_manager",
             "MutableDeviceBuffer::offset",
+            "Pool::find_source",
             "Pool::is_cpu",
             "Pool::location",
             "Device::default_memory_manager",
