@@ -20,7 +20,7 @@ pub const SHARED_MEMORY: Location = Location::shared(DeviceType::EXT_DEV, -1);
 ///
 /// Each block is shared memory of its own, so that another process sees one block and not its neighbours,
 /// and a freed block can never be written again while somebody else reads it. So a block costs a file
-/// descriptor, a mapping, about ten system calls, and whole pages: 4 KiB for the smallest, and its size and
+/// descriptor, a mapping, ten system calls (Linux), and whole pages: 4 KiB for the smallest, and its size and
 /// 64 bytes more, rounded up. It is for few large blocks: many small things go into one.
 ///
 /// A block grows in place within its last page; beyond that it is copied, since shared memory has a fixed
