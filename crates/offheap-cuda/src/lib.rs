@@ -40,7 +40,9 @@ pub mod sub_allocator;
 
 pub use copy::{CopyRange, copy_async, fill_async};
 pub use device::{CudaDevice, DeviceProperties, devices};
-pub use driver::{Reason, Status, is_available, status};
+pub use driver::{
+    CudaError, DriverInfo, Status, Unavailable, is_available, set_process_is_exiting, status,
+};
 pub use event::CudaEvent;
 pub use files::{CudaBufferReader, CudaBufferWriter};
 pub use host_memory::CudaHostMemoryManager;

@@ -14,6 +14,7 @@ pub(crate) type HostFn = unsafe extern "C" fn(*mut c_void);
 pub(crate) const SUCCESS: Result = 0;
 pub(crate) const INVALID_VALUE: Result = 1;
 pub(crate) const OUT_OF_MEMORY: Result = 2;
+pub(crate) const DEINITIALIZED: Result = 4;
 pub(crate) const STUB_LIBRARY: Result = 34;
 pub(crate) const NO_DEVICE: Result = 100;
 pub(crate) const INVALID_DEVICE: Result = 101;

@@ -1,29 +1,37 @@
-//! Whether the process is ending, when the driver may be gone already.
+//! The end of the process, after which the driver must not be called.
 
-use std::sync::Once;
+use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-static IS_EXITING: AtomicBool = AtomicBool::new(false);
+static EXITING: AtomicBool = AtomicBool::new(false);
 
-/// Whether the driver must not be called any more: it may be unloading, and crash instead of returning an
-/// error (RMM's `process_is_exiting`). What is freed then goes with the process.
-#[inline]
-pub(crate) fn is_exiting() -> bool {
-    IS_EXITING.load(Ordering::Relaxed)
+/// Tells that the process ends: no function of the driver is called from now on, because one that runs while the
+/// driver is torn down may crash instead of failing (RMM's `process_is_exiting`). Whatever is freed later leaks by
+/// design; the driver frees it all with the process. Other calls fail with `ERR_OFFHEAP_DEVICE_UNAVAILABLE`.
+///
+/// `exit` does this by itself. Programs that end in other ways, or earlier, may do it.
+pub fn set_process_is_exiting() {
+    EXITING.store(true, Ordering::Relaxed);
 }
 
-/// Has the end of the process noticed. Handlers run last come first, so after the library was opened.
-pub(super) fn watch() {
-    extern "C" fn at_exit() {
-        IS_EXITING.store(true, Ordering::SeqCst);
-    }
-    unsafe extern "C" {
-        fn atexit(handler: extern "C" fn()) -> std::ffi::c_int;
-    }
-    static ONCE: Once = Once::new();
-    // SAFETY: C's function; the handler only stores a word, and this library is never unloaded while a
-    // program has it: Node keeps addons to the end.
-    ONCE.call_once(|| unsafe {
-        atexit(at_exit);
-    });
+/// Whether [`set_process_is_exiting`] was called, or `exit` was.
+#[inline]
+pub(crate) fn is_exiting() -> bool {
+    EXITING.load(Ordering::Relaxed)
+}
+
+extern "C" fn at_exit() {
+    set_process_is_exiting();
+}
+
+unsafe extern "C" {
+    fn atexit(function: extern "C" fn()) -> c_int;
+}
+
+/// Has `exit` set the flag. To be called after the library was loaded: functions run in the reverse order, so this one
+/// before those of the library.
+pub(super) fn watch_exit() {
+    // SAFETY: a function without arguments that only stores to a static. If it cannot be registered, nothing is lost but
+    // the flag.
+    let _ = unsafe { atexit(at_exit) };
 }

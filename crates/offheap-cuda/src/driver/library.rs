@@ -1,52 +1,109 @@
-//! Where libcuda is.
+//! The driver's library.
 
-use cudarc::driver::sys;
-use std::ffi::c_void;
+use super::LIBRARY_VARIABLE;
+use super::status::Unavailable;
+use std::ffi::{CStr, c_void};
 
-/// Names a library to be used instead of what the system has under the usual names.
-pub(super) const LIBRARY: &str = "OFFHEAP_CUDA_LIBRARY";
-
-/// An open libcuda; never closed.
-#[derive(Debug)]
+/// A loaded library. It stays loaded: the driver does not survive being unloaded.
 pub(super) enum Library {
-    Named(libloading::Library),
-    Found(&'static libloading::Library),
+    /// Cudarc's, so that a program which uses both has one.
+    Shared {
+        name: String,
+        library: &'static dyn Lookup,
+    },
+    /// The one that the environment names.
+    Own {
+        name: String,
+        library: libloading::Library,
+    },
+}
+
+/// Cudarc's `libloading` may be another version than ours, so its type is not named.
+pub(super) trait Lookup: Send + Sync {
+    fn lookup(&self, symbol: &CStr) -> Option<*const c_void>;
 }
 
 impl Library {
-    /// Opens the library.
-    ///
-    /// # Errors
-    /// What was looked for.
-    pub(super) fn open() -> Result<Self, Vec<String>> {
-        if let Some(path) = std::env::var_os(LIBRARY).filter(|path| !path.is_empty()) {
-            // SAFETY: the library that the user names is run, as any that they link; a libcuda has no
-            // initialisers that need more.
-            return unsafe { libloading::Library::new(&path) }
-                .map(Self::Named)
-                .map_err(|_| vec![path.to_string_lossy().into_owned()]);
+    /// Loads it, without a panic.
+    pub(super) fn load() -> Result<Self, Unavailable> {
+        if let Some(path) = std::env::var_os(LIBRARY_VARIABLE).filter(|path| !path.is_empty()) {
+            let name = path.to_string_lossy().into_owned();
+            // SAFETY: a library's initialisers run; that of a driver is sound, and another one was asked for by name.
+            return match unsafe { libloading::Library::new(&path) } {
+                Ok(library) => Ok(Self::Own { name, library }),
+                Err(error) => Err(Unavailable::NoLibrary {
+                    searched: vec![name],
+                    message: Some(source_of(&error)),
+                }),
+            };
         }
-        // SAFETY: opens and closes libraries under the driver's names, whose initialisers have no
-        // preconditions.
-        if unsafe { sys::is_culib_present() } {
-            // SAFETY: as above; it is there, so this does not panic.
-            return Ok(Self::Found(unsafe { sys::culib() }));
+        // The names that `culib` tries, in its order.
+        let searched: Vec<String> = ["cuda", "nvcuda"]
+            .iter()
+            .flat_map(|name| cudarc::get_lib_name_candidates(name))
+            .collect();
+        // SAFETY: as above; the system's driver.
+        let found = searched
+            .iter()
+            .find(|name| unsafe { libloading::Library::new(name.as_str()) }.is_ok());
+        let Some(name) = found.cloned() else {
+            return Err(Unavailable::NoLibrary {
+                searched,
+                message: None,
+            });
+        };
+        // SAFETY: as above.
+        let is_present = unsafe { cudarc::driver::sys::is_culib_present() };
+        if !is_present {
+            // It went away in between.
+            return Err(Unavailable::NoLibrary {
+                searched,
+                message: None,
+            });
         }
-        let names = ["cuda", "nvcuda"].into_iter();
-        Err(names.flat_map(cudarc::get_lib_name_candidates).collect())
+        Ok(Self::Shared {
+            name,
+            library: &CudarcLibrary,
+        })
     }
 
-    /// The address of a symbol, by its name with a zero byte at the end.
-    pub(super) fn symbol(&self, name: &str) -> Option<*mut c_void> {
-        let library = match self {
-            Self::Named(library) => library,
-            Self::Found(library) => library,
-        };
-        // SAFETY: only the address is taken, and the library is never closed.
-        let address = unsafe {
-            let symbol = library.get::<*mut c_void>(name.as_bytes()).ok()?;
-            symbol.try_as_raw_ptr()?
-        };
-        (!address.is_null()).then_some(address)
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Shared { name, .. } | Self::Own { name, .. } => name,
+        }
+    }
+
+    /// The address of a function.
+    pub(super) fn lookup(&self, symbol: &CStr) -> Option<*const c_void> {
+        match self {
+            Self::Shared { library, .. } => library.lookup(symbol),
+            // SAFETY: only the address is taken; whoever calls it gives it its type.
+            Self::Own { library, .. } => unsafe {
+                library
+                    .get::<*const c_void>(symbol.to_bytes_with_nul())
+                    .ok()
+                    .map(|address| *address)
+            },
+        }
+    }
+}
+
+/// What the system's loader said, without libloading's own words.
+fn source_of(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+struct CudarcLibrary;
+
+impl Lookup for CudarcLibrary {
+    fn lookup(&self, symbol: &CStr) -> Option<*const c_void> {
+        // SAFETY: the library is there (it was looked for), so `culib` does not panic; of the symbol only the address
+        // is taken.
+        unsafe {
+            cudarc::driver::sys::culib()
+                .get::<*const c_void>(symbol.to_bytes_with_nul())
+                .ok()
+                .map(|address| *address)
+        }
     }
 }

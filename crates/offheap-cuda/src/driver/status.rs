@@ -1,187 +1,172 @@
-//! Whether there is a GPU, and why not.
+//! Whether there is a GPU to work with, and why not.
 
-use super::library::Library;
-use super::table::Table;
-use super::{abi, exiting, failure};
-use offheap::{Error, Result};
-use std::ffi::c_int;
+use super::OLDEST_DRIVER;
+use super::error::CudaError;
+use offheap::Error;
 use std::fmt;
-use std::sync::OnceLock;
 
-/// CUDA 12.2: the newest function in the table.
-const OLDEST: i32 = 12_020;
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// A driver and at least one GPU.
+    Available(DriverInfo),
+    /// Why there is none.
+    Unavailable(Unavailable),
+}
+
+/// The driver that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DriverInfo {
+    /// The newest CUDA that it knows: 12080 is 12.8.
+    pub version: i32,
+    /// How many GPUs this process may see.
+    pub device_count: i32,
+    /// The library: a path that was asked for, or the name under which the system had it.
+    pub library: String,
+}
 
 /// Why CUDA cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Reason {
-    /// No libcuda was found under any of these names.
+pub enum Unavailable {
+    /// The driver's library was not found.
     NoLibrary {
-        /// What was looked for.
+        /// The names, or the path, that were tried.
         searched: Vec<String>,
+        /// What the system said of a path that was asked for.
+        message: Option<String>,
     },
     /// The library lacks a function.
     MissingSymbol {
         /// Its name.
         symbol: &'static str,
+        /// The library.
+        library: String,
     },
-    /// The toolkit's stub was found instead of the driver's library.
-    StubLibrary,
-    /// The driver sees no GPU.
+    /// The toolkit's stub, which is for linking only, stands before the driver on the library path.
+    StubLibrary {
+        /// The library.
+        library: String,
+    },
+    /// A driver, but no GPU that this process may see.
     NoDevice,
-    /// The driver is older than CUDA 12.2.
+    /// The driver is older than what is needed.
     DriverTooOld {
-        /// Its version, as 12020 for 12.2.
+        /// Its version, as `cuDriverGetVersion` says it: 11040 is 11.4.
         found: i32,
-        /// What is needed.
+        /// The oldest that works.
         needed: i32,
     },
-    /// Anything else that the driver said.
-    DriverError {
-        /// NVIDIA's name and number.
-        code: String,
-    },
+    /// The driver did not start.
+    DriverError(CudaError),
 }
 
-impl Reason {
-    /// In one word, for programs.
-    pub fn code(&self) -> &'static str {
+impl Status {
+    /// Whether CUDA can be used.
+    pub fn is_available(&self) -> bool {
+        matches!(self, Self::Available(_))
+    }
+}
+
+impl Unavailable {
+    /// The reason in one word, for programs: `no-library`, `missing-symbol`, `stub-library`, `no-device`,
+    /// `driver-too-old` or `driver-error`.
+    pub fn reason(&self) -> &'static str {
         match self {
             Self::NoLibrary { .. } => "no-library",
             Self::MissingSymbol { .. } => "missing-symbol",
-            Self::StubLibrary => "stub-library",
+            Self::StubLibrary { .. } => "stub-library",
             Self::NoDevice => "no-device",
             Self::DriverTooOld { .. } => "driver-too-old",
-            Self::DriverError { .. } => "driver-error",
+            Self::DriverError(_) => "driver-error",
         }
     }
 }
 
-impl fmt::Display for Reason {
+/// 12080 as 12.8.
+struct Version(i32);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0 / 1000, self.0 % 1000 / 10)
+    }
+}
+
+impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoLibrary { searched } => write!(
+            Self::NoLibrary {
+                searched,
+                message: Some(message),
+            } => write!(
                 f,
-                "the library of NVIDIA's driver was not found (tried {} names: {})",
+                "the NVIDIA driver's library {} cannot be loaded: {message}",
+                searched.join(", ")
+            ),
+            Self::NoLibrary {
+                searched,
+                message: None,
+            } => write!(
+                f,
+                "the NVIDIA driver's library was not found: tried {} names: {}",
                 searched.len(),
                 searched.join(", ")
             ),
-            Self::MissingSymbol { symbol } => {
-                write!(f, "the library of NVIDIA's driver lacks {symbol}")
+            Self::MissingSymbol { symbol, library } => {
+                write!(
+                    f,
+                    "{library} has no {symbol}: it is not a driver of CUDA {} or newer",
+                    Version(OLDEST_DRIVER)
+                )
             }
-            Self::StubLibrary => f.write_str(
-                "a stub of libcuda was found instead of the driver's library: take the toolkit's `stubs` folder \
-                 off the library path, or name the library by OFFHEAP_CUDA_LIBRARY",
+            Self::StubLibrary { library } => write!(
+                f,
+                "{library} is the CUDA toolkit's stub, which is for linking only: remove its 'stubs' directory from the library path"
             ),
-            Self::NoDevice => f.write_str("NVIDIA's driver sees no GPU"),
+            Self::NoDevice => {
+                f.write_str("the NVIDIA driver sees no GPU (CUDA_VISIBLE_DEVICES may hide it)")
+            }
             Self::DriverTooOld { found, needed } => write!(
                 f,
-                "NVIDIA's driver is of CUDA {}.{}; {}.{} or newer is needed",
-                found / 1000,
-                found % 1000 / 10,
-                needed / 1000,
-                needed % 1000 / 10
+                "the NVIDIA driver knows CUDA {}, and {} is needed",
+                Version(*found),
+                Version(*needed)
             ),
-            Self::DriverError { code } => write!(f, "NVIDIA's driver cannot start: {code}"),
+            Self::DriverError(error) => write!(f, "the NVIDIA driver did not start: {error}"),
         }
     }
 }
 
-/// What is known of CUDA on this machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Status {
-    /// It can be used.
-    Available {
-        /// The driver's version of CUDA, as 12080 for 12.8.
-        driver_version: i32,
-        /// How many GPUs there are.
-        devices: i32,
-    },
-    /// It cannot.
-    Unavailable(Reason),
-}
+impl std::error::Error for Unavailable {}
 
-/// The driver, started.
-#[derive(Debug)]
-struct Driver {
-    table: Table,
-    version: i32,
-    devices: i32,
-    /// Never closed.
-    _library: Library,
-}
-
-fn start() -> std::result::Result<Driver, Reason> {
-    let library = Library::open().map_err(|searched| Reason::NoLibrary { searched })?;
-    let table = Table::load(&library).map_err(|symbol| Reason::MissingSymbol { symbol })?;
-    let check = |code| match code {
-        abi::SUCCESS => Ok(()),
-        abi::STUB_LIBRARY => Err(Reason::StubLibrary),
-        abi::NO_DEVICE => Err(Reason::NoDevice),
-        other => Err(Reason::DriverError {
-            code: failure::name_of(&table, other),
-        }),
-    };
-    let (mut version, mut devices): (c_int, c_int) = (0, 0);
-    // SAFETY: no preconditions; the out-pointers are ours.
-    unsafe {
-        // The version can be had before, and says more than what an old driver's start would.
-        check((table.driver_get_version)(&raw mut version))?;
-        if version < OLDEST {
-            return Err(Reason::DriverTooOld {
-                found: version,
-                needed: OLDEST,
-            });
-        }
-        check((table.init)(0))?;
-        check((table.device_get_count)(&raw mut devices))?;
-    }
-    if devices < 1 {
-        return Err(Reason::NoDevice);
-    }
-    exiting::watch();
-    Ok(Driver {
-        table,
-        version,
-        devices,
-        _library: library,
-    })
-}
-
-fn started() -> &'static std::result::Result<Driver, Reason> {
-    static DRIVER: OnceLock<std::result::Result<Driver, Reason>> = OnceLock::new();
-    DRIVER.get_or_init(start)
-}
-
-/// Whether CUDA can be used, and why not. The driver is looked for at the first call, never before; the
-/// answer stays. Cost of the first call: some milliseconds, with a GPU some hundreds.
-pub fn status() -> Status {
-    match started() {
-        Ok(driver) => Status::Available {
-            driver_version: driver.version,
-            devices: driver.devices,
-        },
-        Err(reason) => Status::Unavailable(reason.clone()),
+impl From<Unavailable> for Error {
+    #[cold]
+    fn from(reason: Unavailable) -> Self {
+        Self::device_unavailable(reason.reason(), reason.to_string())
     }
 }
 
-/// Whether CUDA can be used: see [`status`].
-pub fn is_available() -> bool {
-    started().is_ok()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The driver's functions.
-///
-/// # Errors
-/// [`DeviceUnavailable`](offheap::ErrorKind::DeviceUnavailable) without a GPU, and when the process is
-/// ending.
-pub(crate) fn driver() -> Result<&'static Table> {
-    match started() {
-        Ok(_) if exiting::is_exiting() => Err(Error::device_unavailable(
-            "driver-error",
-            "the process is ending: the driver may be gone",
-        )),
-        Ok(driver) => Ok(&driver.table),
-        Err(reason) => Err(Error::device_unavailable(reason.code(), reason.to_string())),
+    #[test]
+    fn every_reason_has_a_word_and_a_sentence() {
+        let old = Unavailable::DriverTooOld {
+            found: 11040,
+            needed: 12020,
+        };
+        assert_eq!(
+            old.to_string(),
+            "the NVIDIA driver knows CUDA 11.4, and 12.2 is needed"
+        );
+        let error = Error::from(old);
+        assert_eq!(error.code(), "ERR_OFFHEAP_DEVICE_UNAVAILABLE");
+        let stub = Unavailable::StubLibrary {
+            library: "libcuda.so".into(),
+        };
+        assert!(stub.to_string().contains("stubs"));
+        assert_eq!(stub.reason(), "stub-library");
     }
 }

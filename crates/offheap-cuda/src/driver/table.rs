@@ -5,7 +5,12 @@ use super::abi::{
     Uuid,
 };
 use super::library::Library;
-use std::ffi::{c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+
+/// A name with a zero byte at its end, and nowhere else.
+fn c_name(name: &str) -> &CStr {
+    CStr::from_bytes_with_nul(name.as_bytes()).unwrap_or_default()
+}
 
 macro_rules! table {
     ($($(#[$attribute:meta])* $name:ident = $symbol:literal ($($argument:ty),*);)*) => {
@@ -22,10 +27,10 @@ macro_rules! table {
             pub(super) fn load(library: &Library) -> std::result::Result<Self, &'static str> {
                 Ok(Self {
                     $($name: {
-                        let symbol = library.symbol(concat!($symbol, "\0")).ok_or($symbol)?;
+                        let symbol = library.lookup(c_name(concat!($symbol, "\0"))).ok_or($symbol)?;
                         // SAFETY: the function of this name in the driver has this signature (cuda.h).
                         unsafe {
-                            std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($argument),*) -> Result>(symbol)
+                            std::mem::transmute::<*const c_void, unsafe extern "C" fn($($argument),*) -> Result>(symbol)
                         }
                     },)*
                 })
