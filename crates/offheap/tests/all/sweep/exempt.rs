@@ -518,6 +518,7 @@ pub(super) const EXEMPT: &[(&str, &[&str])] = &[
         &[
             "Device::make_stream",
             "MemoryManager::make_sync_event",
+            "MemoryManager::wrap_sync_event",
             "Stream::as_raw",
             "Stream::device",
             "Stream::is_complete",
