@@ -27,6 +27,7 @@ mod event;
 mod failures;
 mod free_space;
 mod ipc_handle;
+mod left;
 mod pool;
 pub mod result;
 mod shared_event;

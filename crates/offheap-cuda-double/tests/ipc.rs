@@ -1,5 +1,6 @@
 //! Memory, events and pools of two processes.
 
+#![cfg(target_os = "linux")]
 #![allow(
     clippy::undocumented_unsafe_blocks,
     reason = "calls of the double: wrong arguments are errors, not crashes"

@@ -1,5 +1,6 @@
 //! The shared object as a program finds it: by its path, symbol by symbol.
 
+#![cfg(target_os = "linux")]
 #![allow(
     clippy::undocumented_unsafe_blocks,
     reason = "libc calls with literals"
@@ -28,6 +29,7 @@ const SYMBOLS: &[&str] = &[
     "cuDevicePrimaryCtxRelease_v2",
     "cuDevicePrimaryCtxReset_v2",
     "cuDevicePrimaryCtxGetState",
+    "cuDevicePrimaryCtxSetFlags_v2",
     "cuCtxGetCurrent",
     "cuCtxSetCurrent",
     "cuCtxPushCurrent_v2",
@@ -83,6 +85,7 @@ const SYMBOLS: &[&str] = &[
     "cuStreamAttachMemAsync",
     "cuStreamGetCtx",
     "cuStreamGetFlags",
+    "cuStreamGetId",
     "cuStreamGetPriority",
     "cuLaunchHostFunc",
     "cuEventCreate",

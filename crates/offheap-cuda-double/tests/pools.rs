@@ -1,5 +1,6 @@
 //! Memory pools and stream-ordered allocation.
 
+#![cfg(target_os = "linux")]
 #![allow(
     clippy::undocumented_unsafe_blocks,
     reason = "calls of the double: wrong arguments are errors, not crashes"
