@@ -6,7 +6,8 @@
 //! ```
 //!
 //! - `live`: blocks of a kind are freed and allocated in turn at random while so many are live.
-//!   `ns` is the time of one operation, an allocation or a free; `extent` is how far into one large
+//!   `ns` is the time of one operation, an allocation or a free: the lower quartile of a run's
+//!   batches, and the best run of five (of RMM's port beyond 1,000 blocks: the only one); `extent` is how far into one large
 //!   chunk the pool ever got, as a multiple of the bytes that were live at most.
 //! - `random`: RMM's `random_allocations` (73 % allocations, sizes of 1 byte up to a maximum, 16,000
 //!   MiB at most in use), with its own generator.
@@ -155,7 +156,7 @@ struct Times {
 
 impl Times {
     fn new(quick: bool) -> Self {
-        let (warm_up, measure) = if quick { (300, 200) } else { (20_000, 3000) };
+        let (warm_up, measure) = if quick { (300, 200) } else { (12_000, 400) };
         Self {
             warm_up: Duration::from_millis(warm_up),
             measure: Duration::from_millis(measure),
@@ -225,28 +226,43 @@ fn steady(peer: &mut dyn Peer, kind: &str, count: usize, streams: u64, times: Ti
 }
 
 fn live(quick: bool) {
+    const COUNTS: [usize; 4] = [100, 1000, 10_000, 100_000];
     let times = Times::new(quick);
+    let rounds = if quick { 1 } else { 5 };
     for kind in ["256B-1MiB", "1B-1MiB", "1B-8MiB"] {
-        for name in PEERS {
-            let mut first = f64::NAN;
-            for count in [100, 1000, 10_000, 100_000] {
+        // Rounds far apart, since what else the machine does comes and goes; the best of them.
+        let mut best: Vec<Option<Steady>> =
+            PEERS.iter().flat_map(|_| COUNTS.map(|_| None)).collect();
+        for round in 0..rounds {
+            for (at, best) in best.iter_mut().enumerate() {
+                let (name, count) = (PEERS[at / COUNTS.len()], COUNTS[at % COUNTS.len()]);
+                if round > 0 && name == "rmm-list" && count > 1000 {
+                    continue;
+                }
                 let (mut peer, _) = peer(name, 1023 * GIB, 1023 * GIB);
                 let result = steady(&mut *peer, kind, count, 1, times);
-                if first.is_nan() {
-                    first = result.ns;
+                if best.as_ref().is_none_or(|best| result.ns < best.ns) {
+                    *best = Some(result);
                 }
-                let extent = match name {
-                    "harness" => String::from("null"),
-                    _ => format!("{:.3}", result.extent),
-                };
-                println!(
-                    "{{\"bench\":\"live\",\"sizes\":\"{kind}\",\"peer\":\"{name}\",\"live\":{count},\"ns\":{:.1},\"to100\":{:.2},\"extent\":{extent},\"replaced\":{:.2},\"operations\":{}}}",
-                    result.ns,
-                    result.ns / first,
-                    result.replaced,
-                    result.operations
-                );
             }
+        }
+        for (at, result) in best.iter().enumerate() {
+            let (name, count) = (PEERS[at / COUNTS.len()], COUNTS[at % COUNTS.len()]);
+            let first = &best[at / COUNTS.len() * COUNTS.len()];
+            let (Some(result), Some(first)) = (result, first) else {
+                continue;
+            };
+            let extent = match name {
+                "harness" => String::from("null"),
+                _ => format!("{:.3}", result.extent),
+            };
+            println!(
+                "{{\"bench\":\"live\",\"sizes\":\"{kind}\",\"peer\":\"{name}\",\"live\":{count},\"ns\":{:.1},\"to100\":{:.2},\"extent\":{extent},\"replaced\":{:.2},\"operations\":{}}}",
+                result.ns,
+                result.ns / first.ns,
+                result.replaced,
+                result.operations
+            );
         }
     }
 }
@@ -290,7 +306,7 @@ fn random_allocations(peer: &mut dyn Peer, count: u64, max_size: u64) -> (f64, u
 }
 
 fn random(quick: bool) {
-    let rounds = if quick { 1 } else { 5 };
+    let rounds = if quick { 1 } else { 3 };
     for count in [1000, 10_000, 100_000] {
         for max_mib in [1, 4, 64, 1024, 4096] {
             for name in PEERS {
