@@ -22,6 +22,48 @@ const fn flags(alignment: Alignment) -> c_int {
     je::MALLOCX_LG_ALIGN(alignment.trailing_zeros() as usize)
 }
 
+/// Whether the system has some mappings and addresses left.
+///
+/// A thread's first call of jemalloc may make an arena, and where that fails jemalloc 5.3 goes through a
+/// null pointer (`tcache_arena_associate`). Threads that only give memory back, the timer's above all,
+/// would be the first to end a process that has come to its limits. Cost: some microseconds.
+fn has_room_for_an_arena() -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        /// An arena takes a few; the kernel joins and parts them as it likes.
+        const PARTS: usize = 8;
+        /// Of which it has 2 MiB, cut out of more.
+        const SIZE: usize = 8 << 20;
+        let page = super::region::page_size();
+        // SAFETY: a fresh private mapping touches nothing that exists.
+        let start = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                SIZE,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return false;
+        }
+        let parted = (0..PARTS).all(|part| {
+            // SAFETY: every second page at the mapping's start (of 64 KiB at most), which nobody else knows.
+            unsafe {
+                let page_start = start.byte_add(2 * part * page);
+                libc::mprotect(page_start, page, libc::PROT_READ) == 0
+            }
+        });
+        // SAFETY: the whole mapping.
+        unsafe { libc::munmap(start, SIZE) };
+        parted
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    true
+}
+
 /// jemalloc's name for "all arenas".
 const ALL_ARENAS_PURGE: &[u8] = b"arena.4096.purge\0";
 
@@ -53,6 +95,9 @@ unsafe impl Allocator for Jemalloc {
     }
 
     fn release_unused() {
+        if !has_room_for_an_arena() {
+            return;
+        }
         // SAFETY: the key takes no value.
         unsafe {
             je::mallctl(

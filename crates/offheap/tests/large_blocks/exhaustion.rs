@@ -363,3 +363,38 @@ fn more_than_the_machine_has() {
         block.free(&pool);
     }
 }
+
+/// jemalloc makes an arena at a thread's first call, and does not survive that it cannot.
+#[test]
+fn giving_back_from_a_new_thread_when_nothing_is_left() {
+    let name = "exhaustion::giving_back_from_a_new_thread_when_nothing_is_left";
+    alone(name, || {
+        if has_shadows() {
+            return;
+        }
+        let pools = pools();
+        pools.iter().for_each(works);
+        let limits = [(libc::RLIMIT_AS, "VmSize:"), (libc::RLIMIT_DATA, "VmData:")];
+        for (limit, used) in limits {
+            for room in [0, 128 << 10, MIB, 3 * MIB, 5 * MIB, 7 * MIB, 20 * MIB] {
+                let step = std::sync::Barrier::new(2);
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        // Its stack and the C library's arena are there before the limit is.
+                        drop(vec![1_u8; 1000]);
+                        step.wait();
+                        step.wait();
+                        pools.iter().for_each(Pool::release_unused);
+                        step.wait();
+                    });
+                    step.wait();
+                    with_limit(limit, status(used), room, || {
+                        step.wait();
+                        step.wait();
+                    });
+                });
+            }
+        }
+        pools.iter().for_each(works);
+    });
+}

@@ -1,0 +1,10 @@
+//! The exported functions, grouped as in the driver API's reference.
+
+pub mod context;
+pub mod copy;
+pub mod device;
+pub mod event;
+pub mod host;
+pub mod init;
+pub mod memory;
+pub mod stream;
