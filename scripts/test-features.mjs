@@ -1,4 +1,5 @@
-// Runs the pool and buffer tests against a native library for each set of backends other than the default one.
+// Runs the pool and buffer tests against a native library for each set of backends other than the default one, and the tests of
+// memory that the CPU cannot reach against a library with test devices.
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -38,14 +39,19 @@ function build(features) {
     .find((file) => /\.(so|dylib|dll)$/.test(file))
 }
 
+/** What each library is tested with: its name, its features, the tests. */
+const libraries = [
+  ...sets.map((features) => ({ name: features || 'none', features, specs })),
+  { name: 'test-devices', features: `${sets.at(-1)},test-devices`, specs: [join('__test__', 'device-memory.spec.ts')] },
+]
+
 const scratch = mkdtempSync(join(tmpdir(), 'offheap-features-'))
 try {
-  const steps = sets.map((features) => {
-    const name = features || 'none'
+  const steps = libraries.map(({ name, features, specs }) => {
     const library = join(scratch, `${name}.node`)
     copyFileSync(build(features), library)
     return {
-      name: `backends: ${name}`,
+      name: `features: ${name}`,
       command: [process.execPath, tool('ava'), ...specs],
       env: {
         NODE_OPTIONS: `${process.env.NODE_OPTIONS ?? ''} --import ${substitute}`.trim(),

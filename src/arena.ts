@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
 import { DisposedError, OutOfMemoryError } from './errors.js'
-import { DEFAULT_ALIGNMENT, type MemoryPool, poolOption, type PoolOptions } from './memory-pool.js'
+import { DEFAULT_ALIGNMENT, type MemoryPool, poolInternals, poolOption, type PoolOptions } from './memory-pool.js'
 import type { MemoryBuffer } from './memory-buffer.js'
 import { maxViewBytes } from './native.js'
 import { checkAlignmentArgument, checkIntegerFrom, checkSize, option, wrongReceiver } from './validate.js'
@@ -101,7 +101,7 @@ export class Arena {
       })
     }
     if (bytes > self.#chunkSize) {
-      const chunk = self.#pool.allocateBuffer(bytes, { alignment: Math.max(self.#mask + 1, DEFAULT_ALIGNMENT) })
+      const chunk = poolInternals.allocateForCpu(self.#pool, bytes, Math.max(self.#mask + 1, DEFAULT_ALIGNMENT))
       const buffer = keepOrDispose(chunk)
       self.#large.push(chunk)
       self.#usedBefore += bytes
@@ -113,7 +113,7 @@ export class Arena {
       chunk = self.#chunks[self.#chunksInUse]
     }
     if (chunk === undefined) {
-      chunk = self.#pool.allocateBuffer(self.#chunkSize, { alignment: Math.max(self.#mask + 1, DEFAULT_ALIGNMENT) })
+      chunk = poolInternals.allocateForCpu(self.#pool, self.#chunkSize, Math.max(self.#mask + 1, DEFAULT_ALIGNMENT))
       keepOrDispose(chunk)
       self.#chunks.push(chunk)
     }

@@ -147,6 +147,8 @@ interface PoolInternals {
   check(value: unknown, name: string): MemoryPool
   /** The one handle of this environment for the pool that the last native call returned. */
   adopt(id: number): MemoryPool
+  /** A buffer that is there to be shown: refused by a pool whose memory the CPU cannot reach. */
+  allocateForCpu(pool: MemoryPool, size: number, alignment: number): MemoryBuffer
 }
 
 /** @internal */
@@ -183,6 +185,8 @@ export class MemoryPool {
         if (MemoryPool.#isPool(value)) return value
         throw wrongType(name, 'a MemoryPool', value)
       },
+      allocateForCpu: (pool, size, alignment) =>
+        bufferInternals.create(native.bufferAllocate(pool.#id, size, alignment, FOR_CPU), IS_MUTABLE, pool, undefined),
       adopt(id) {
         const key = words[0]!
         const stacksAfter = words[2]!

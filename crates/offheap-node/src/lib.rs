@@ -48,6 +48,8 @@ mod parking;
 mod pools;
 mod slab;
 mod slot;
+#[cfg(feature = "test-devices")]
+mod test_devices;
 mod tickets;
 mod told;
 mod tracking;
