@@ -13,6 +13,7 @@ use std::sync::{Arc, LazyLock};
 #[derive(Debug)]
 pub struct SharedMemoryDevice {
     pool: Pool,
+    manager: Arc<dyn MemoryManager>,
 }
 
 static DEVICE: LazyLock<Arc<SharedMemoryDevice>> = LazyLock::new(|| {
@@ -22,9 +23,9 @@ static DEVICE: LazyLock<Arc<SharedMemoryDevice>> = LazyLock::new(|| {
         freezable: true,
         ..SharedMemoryOptions::default()
     });
-    Arc::new(SharedMemoryDevice {
-        pool: Pool::custom(source.unwrap_or_default()),
-    })
+    let pool = Pool::custom(source.unwrap_or_default());
+    let manager = Arc::new(SharedMemoryManager::new(pool.clone()));
+    Arc::new(SharedMemoryDevice { pool, manager })
 });
 
 fn find(id: i64) -> Result<Arc<dyn Device>> {
@@ -51,7 +52,7 @@ pub fn shared_memory_pool() -> Pool {
 
 /// The device's default manager.
 pub fn default_shared_memory_manager() -> Arc<dyn MemoryManager> {
-    Arc::new(SharedMemoryManager::new(shared_memory_pool()))
+    Arc::clone(&DEVICE.manager)
 }
 
 /// The device's manager over `pool`: one with limits, say.
