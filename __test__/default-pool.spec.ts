@@ -7,6 +7,7 @@ import {
   BufferOutputStream,
   defaultMemoryPool,
   MemoryBuffer,
+  type MemoryManager,
   type MemoryPool,
   setDefaultMemoryPool,
   supportedMemoryBackends,
@@ -111,6 +112,10 @@ const source = MemoryBuffer.wrap(Buffer.from('some data to work with'))
 const own = initial.proxy()
 const misaligned = own.allocateBuffer(100).slice(1)
 
+/** The manager that an API without one would take. */
+const managerOf = (options?: { pool: MemoryPool }): MemoryManager =>
+  options?.pool === undefined ? offheap.defaultCpuMemoryManager() : offheap.cpuMemoryManager(options.pool)
+
 /** Each makes something from a pool, as its last argument says, and gives what is to be disposed. */
 const allocating: Record<string, (options?: { pool: MemoryPool }) => { dispose(): void }[]> = {
   'MemoryBuffer.from(string)': (options) => [MemoryBuffer.from('text', options)],
@@ -120,6 +125,9 @@ const allocating: Record<string, (options?: { pool: MemoryPool }) => { dispose()
   'MemoryBuffer.concat': (options) => [MemoryBuffer.concat([source, misaligned], options)],
   'copySlice of a wrapped buffer': (options) => [source.copySlice(0, 4, options)],
   'copySlice of a buffer of another pool': (options) => [misaligned.copySlice(0, 4, options)],
+  'copyTo a manager': (options) => [misaligned.copyTo(managerOf(options))],
+  'copyTo a manager, of a wrapped buffer': (options) => [source.copyTo(managerOf(options))],
+  'MemoryManager.allocateBuffer': (options) => [managerOf(options).allocateBuffer(100)],
   'ensureAlignment of a wrapped buffer': (options) => [source.ensureAlignment(64, options)],
   'ensureAlignment of a buffer of another pool': (options) => [misaligned.ensureAlignment(64, options)],
   'new BufferBuilder with capacity': (options) => [new BufferBuilder({ ...options, capacity: 100 })],
@@ -257,9 +265,10 @@ test.serial('the default pool always fails: what needs no memory of a pool works
 })
 
 test.serial('every export is known here to allocate or not: a new one must be added to the table above', (t) => {
-  const allocates = ['MemoryBuffer', 'BinaryBufferBuilder', 'BufferBuilder', 'TypedBufferBuilder', 'BufferOutputStream', 'Arena']
+  const allocates = ['MemoryBuffer', 'MemoryManager', 'BinaryBufferBuilder', 'BufferBuilder', 'TypedBufferBuilder', 'BufferOutputStream', 'Arena']
   const allocatesNothing = [
     'BufferReader',
+    'Device', // its managers do
     'FixedSizeBufferWriter',
     'MemoryPool', // from itself
     'MockOutputStream',
@@ -267,6 +276,7 @@ test.serial('every export is known here to allocate or not: a new one must be ad
     'BusyError',
     'ClosedError',
     'CorruptionError',
+    'DeviceUnavailableError',
     'DisposedError',
     'ImmutableError',
     'InternalError',
@@ -276,6 +286,9 @@ test.serial('every export is known here to allocate or not: a new one must be ad
     'OutOfMemoryError',
     'OutOfRangeError',
     'capabilities',
+    'cpuDevice',
+    'cpuMemoryManager',
+    'defaultCpuMemoryManager',
     'defaultMemoryPool',
     'domainPool',
     'getAllocator',

@@ -16,9 +16,9 @@ import {
   cpuMemoryManager,
   defaultCpuMemoryManager,
   defaultMemoryPool,
-  type Device,
+  Device,
   MemoryBuffer,
-  type MemoryManager,
+  MemoryManager,
   type MemoryPool,
   revokeShared,
   setAllocator,
@@ -27,7 +27,7 @@ import {
 } from 'offheap'
 import { held, rejectsCode, root, throwsCode } from './support.js'
 import { actsOf, bytesOf, readsBytes, readsNoBytes } from './support/reads-bytes.js'
-import { hasTestDevices, testDevice } from './support/test-devices.js'
+import { deviceInternals, hasTestDevices, INTERNAL, managerInternals, testDevice } from './support/test-devices.js'
 
 // One after the other: pools of the process are looked at.
 const onDevices = hasTestDevices ? test.serial : test.skip
@@ -39,7 +39,7 @@ test('test devices are in no library but that of npm run test:features', (t) => 
 
 /** A pool of a device's memory, of its own figures. */
 function devicePool(device: Device): MemoryPool {
-  return device.defaultMemoryManager.pool!.proxy({ name: 'of the device' })
+  return device.memoryManager.pool!.proxy({ name: 'of the device' })
 }
 
 function isOn(t: ExecutionContext, buffer: MemoryBuffer, manager: MemoryManager): void {
@@ -52,13 +52,13 @@ function isOn(t: ExecutionContext, buffer: MemoryBuffer, manager: MemoryManager)
 /** Ways to a mutable buffer of 100 bytes that the CPU cannot reach. */
 const ways: Record<string, () => MemoryBuffer> = {
   'of a pool': () => devicePool(testDevice(0)).allocateBuffer(100),
-  'of a manager': () => testDevice(0).defaultMemoryManager.allocateBuffer(100),
+  'of a manager': () => testDevice(0).memoryManager.allocateBuffer(100),
   'a copy': () => MemoryBuffer.from(new Uint8Array(100)).copyTo(testDevice(0)),
   'a view': () => defaultMemoryPool().allocateBuffer(100, { zeroFill: true }).viewOn(testDevice(1)),
   'a slice': () => devicePool(testDevice(2)).allocateBuffer(200).sliceMutable(40, 100),
   'a slice of a view': () => defaultMemoryPool().allocateBuffer(200, { zeroFill: true }).viewOn(testDevice(1)).sliceMutable(64, 100),
   'from a ticket': () => {
-    const ticket = testDevice(0).defaultMemoryManager.allocateBuffer(100).share()
+    const ticket = testDevice(0).memoryManager.allocateBuffer(100).share()
     try {
       return MemoryBuffer.fromShared(ticket)
     } finally {
@@ -90,7 +90,7 @@ for (const [way, make] of Object.entries(ways)) {
 
 for (const name of ['MemoryBuffer#slice', 'MemoryBuffer#sliceMutable', 'MemoryBuffer#subarray'] as const) {
   onDevices(`${name.slice(13)} of a device's buffer stays there: Arrow’s mutable slice does not`, (t) => {
-    const manager = testDevice(0).defaultMemoryManager
+    const manager = testDevice(0).memoryManager
     using buffer = manager.allocateBuffer(100)
     using slice = name.endsWith('slice') ? buffer.slice(10, 50) : name.endsWith('subarray') ? buffer.subarray(10, 60) : buffer.sliceMutable(10, 50)
     using inner = slice.slice(5)
@@ -115,18 +115,18 @@ onDevices('#14 #134 test devices: one handle for each, by number', (t) => {
   t.deepEqual([copying.typeName, copying.deviceType, viewing.deviceId, copying.isCpu, String(viewing)], ['test', 12, 1, false, 'ext_dev:1'])
   t.is(inspect(viewing), 'Device { ext_dev:1 }')
   const pool = devicePool(copying)
-  t.is(copying.memoryManager(pool), copying.memoryManager(pool))
-  t.is(copying.memoryManager(pool).pool, pool)
-  t.false(copying.memoryManager(pool).equals(copying.defaultMemoryManager))
-  t.is(inspect(copying.memoryManager(pool)), 'MemoryManager { ext_dev:0, pool of the device }')
-  for (const act of [() => viewing.memoryManager(pool), () => cpu.memoryManager(pool), () => cpuMemoryManager(pool), () => copying.memoryManager(defaultMemoryPool())]) {
+  t.is(copying.memoryManagerOf(pool), copying.memoryManagerOf(pool))
+  t.is(copying.memoryManagerOf(pool).pool, pool)
+  t.false(copying.memoryManagerOf(pool).equals(copying.memoryManager))
+  t.is(inspect(copying.memoryManagerOf(pool)), 'MemoryManager { ext_dev:0, pool of the device }')
+  for (const act of [() => viewing.memoryManagerOf(pool), () => cpu.memoryManagerOf(pool), () => cpuMemoryManager(pool), () => copying.memoryManagerOf(defaultMemoryPool())]) {
     throwsCode(t, act, 'ERR_OFFHEAP_INVALID_ARGUMENT', 'pool')
   }
   const error = throwsCode(t, () => testDevice(9), 'ERR_OFFHEAP_DEVICE_UNAVAILABLE', 'there is no test device 9')
   t.is((error as unknown as { reason: string }).reason, 'no-device')
 })
 
-onDevices('#15 #136 #147 a copy is made by whoever can', (t) => {
+onDevices('#15 #136 a copy is made by whoever can', (t) => {
   const [copying, viewing, nothing, other] = [0, 1, 2, 3].map(testDevice) as [Device, Device, Device, Device]
   using source = MemoryBuffer.from('some data')
   const isCopy = (copy: MemoryBuffer, device: Device): MemoryBuffer => {
@@ -147,12 +147,12 @@ onDevices('#15 #136 #147 a copy is made by whoever can', (t) => {
   isCopy(MemoryBuffer.wrap(Buffer.from('some data')).copyTo(copying), copying)
   // Nobody can.
   throwsCode(t, () => source.copyTo(nothing), 'ERR_OFFHEAP_NOT_SUPPORTED', 'copying memory of cpu on ext_dev:2 is not supported')
-  const unreachable = nothing.defaultMemoryManager.allocateBuffer(9)
+  const unreachable = nothing.memoryManager.allocateBuffer(9)
   throwsCode(t, () => unreachable.copyTo(cpu), 'ERR_OFFHEAP_NOT_SUPPORTED', 'copying memory of ext_dev:2 on cpu')
   throwsCode(t, () => unreachable.copyTo(copying), 'ERR_OFFHEAP_NOT_SUPPORTED')
   // A slice, and nothing at all.
   const pool = devicePool(copying)
-  const manager = copying.memoryManager(pool)
+  const manager = copying.memoryManagerOf(pool)
   t.is(bytesOf(there.slice(5, 4).copyTo(manager), cpu), Buffer.from('data').toString('hex').toUpperCase())
   t.is(pool.totalBytesAllocated, 4)
   t.is(there.slice(9).copyTo(cpu).copyTo(other).size, 0)
@@ -193,8 +193,8 @@ onDevices('#16 a view moves nothing, and keeps the memory', (t) => {
 
 onDevices('running out of memory is never a reason to do something else', (t) => {
   const device = testDevice(0)
-  const limit = device.defaultMemoryManager.pool!.limit(8, { name: 'small' })
-  const small = device.memoryManager(limit)
+  const limit = device.memoryManager.pool!.limit(8, { name: 'small' })
+  const small = device.memoryManagerOf(limit)
   using source = MemoryBuffer.from('some data')
   for (const how of ['copyTo', 'viewOrCopyTo'] as const) throwsCode(t, () => source[how](small), 'ERR_OFFHEAP_OUT_OF_MEMORY', "'small'")
   throwsCode(t, () => small.allocateBuffer(9), 'ERR_OFFHEAP_OUT_OF_MEMORY', "'small'")
@@ -204,7 +204,7 @@ onDevices('running out of memory is never a reason to do something else', (t) =>
 })
 
 onDevices('pools of a device count, limit, track and log as all do, and serve nobody who reads bytes', (t) => {
-  const base = testDevice(0).defaultMemoryManager.pool!
+  const base = testDevice(0).memoryManager.pool!
   const pools: Record<string, MemoryPool> = {
     proxy: base.proxy(),
     limit: base.limit(1e6),
@@ -222,7 +222,7 @@ onDevices('pools of a device count, limit, track and log as all do, and serve no
     t.is(pool.bytesAllocated, start.bytes + 1000)
     isOn(t, buffer, buffer.memoryManager)
     t.is(buffer.memoryManager.pool, pool)
-    t.is(buffer.memoryManager, testDevice(0).memoryManager(pool))
+    t.is(buffer.memoryManager, testDevice(0).memoryManagerOf(pool))
     t.is(bytesOf(buffer, cpu), '00'.repeat(1000))
     if (name === 'track') t.is(buffer.allocationSite!.size, 1000)
     buffer.dispose()
@@ -261,7 +261,7 @@ onDevices('pools of a device count, limit, track and log as all do, and serve no
 })
 
 onDevices('inspect says where a buffer is, and reads nothing', (t) => {
-  using buffer = testDevice(0).defaultMemoryManager.allocateBuffer(100)
+  using buffer = testDevice(0).memoryManager.allocateBuffer(100)
   t.is(inspect(buffer), `MemoryBuffer { 100 bytes of ${buffer.capacity} at 0x${buffer.address.toString(16)} on ext_dev:0, mutable }`)
   t.regex(inspect(buffer.slice(1)), /99 bytes of 99 at 0x[0-9a-f]+ on ext_dev:0, immutable }/)
 })
@@ -269,7 +269,7 @@ onDevices('inspect says where a buffer is, and reads nothing', (t) => {
 onDevices('a ticket of a device’s buffer opens it there', async (t) => {
   const device = testDevice(0)
   const pool = devicePool(device)
-  const buffer = MemoryBuffer.from('some data').copyTo(device.memoryManager(pool))
+  const buffer = MemoryBuffer.from('some data').copyTo(device.memoryManagerOf(pool))
   const viewed = MemoryBuffer.from('some data').viewOn(testDevice(1))
   const tickets = [buffer.share(), buffer.slice(5).share(), viewed.share()]
   // Node 20 does not run what `--import` names in workers.
@@ -297,9 +297,34 @@ onDevices('a ticket of a device’s buffer opens it there', async (t) => {
 })
 
 onDevices('freezing a device’s buffer leaves it there', (t) => {
-  using buffer = testDevice(0).defaultMemoryManager.allocateBuffer(100).freeze()
+  using buffer = testDevice(0).memoryManager.allocateBuffer(100).freeze()
   t.false(buffer.isMutable)
   isOn(t, buffer, buffer.memoryManager)
   throwsCode(t, () => buffer.toHex(), 'ERR_OFFHEAP_NOT_SUPPORTED')
   throwsCode(t, () => buffer.sliceMutable(0), 'ERR_OFFHEAP_IMMUTABLE')
+})
+
+onDevices('modules of a kind of device have classes of their own', (t) => {
+  const before = testDevice(0)
+  class TestDevice extends (Device as unknown as new (...args: unknown[]) => Device) {
+    get tests(): boolean {
+      return true
+    }
+  }
+  class TestManager extends (MemoryManager as unknown as new (...args: unknown[]) => MemoryManager) {}
+  deviceInternals.setClass('test', (seed) => new TestDevice(INTERNAL, seed))
+  managerInternals.setClass('test', (id) => new TestManager(INTERNAL, id))
+  const device = testDevice(0) as TestDevice
+  t.true(device instanceof TestDevice && device instanceof Device && device.tests)
+  t.is(testDevice(0), device)
+  t.true(before.equals(device) && device.equals(before))
+  const manager = device.memoryManager
+  t.true(manager instanceof TestManager)
+  t.is(manager.device, device)
+  using buffer = manager.allocateBuffer(10)
+  t.is(buffer.device, device)
+  t.true(buffer.memoryManager instanceof TestManager)
+  t.is(buffer.viewOn(before).device, device)
+  t.is(cpuDevice(), cpu)
+  t.false(defaultCpuMemoryManager() instanceof TestManager)
 })

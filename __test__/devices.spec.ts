@@ -69,8 +69,8 @@ test('#14 #134 managers are equal when they manage the same memory', (t) => {
     for (const value of noDestinations) t.false(a.equals(value))
   }
   t.is(defaultCpuMemoryManager(), defaultCpuMemoryManager())
-  t.is(cpu.defaultMemoryManager, defaultCpuMemoryManager())
-  t.is(cpu.memoryManager(pool), cpuMemoryManager(pool))
+  t.is(cpu.memoryManager, defaultCpuMemoryManager())
+  t.is(cpu.memoryManagerOf(pool), cpuMemoryManager(pool))
   t.is(inspect(cpuMemoryManager(pool)), 'MemoryManager { cpu, pool another }')
   t.is(Object.prototype.toString.call(managers[0]), '[object MemoryManager]')
 })
@@ -100,7 +100,7 @@ test.serial('the default manager allocates from what is the default pool at the 
   }
 })
 
-eachPool('#17 a buffer knows its manager and that its pool', (t, pool) => {
+eachPool('#17 #135 a buffer knows its manager, that its pool, and its device', (t, pool) => {
   using buffer = pool.allocateBuffer(100)
   const manager = buffer.memoryManager
   t.is(manager.pool, pool)
@@ -254,7 +254,7 @@ withPool('#16 a view is as mutable as the buffer, and a buffer with a view canno
   t.is(another.at(0), 1)
 })
 
-withPool('#33 #34 #69 readers and writers of what a manager made', (t, pool) => {
+withPool('#33 #34 readers and writers of what a manager made', (t, pool) => {
   using buffer = cpuMemoryManager(pool).allocateBuffer(16, { zeroFill: true })
   const writer = buffer.getWriter()
   writer.write('hello')
@@ -416,7 +416,7 @@ test('#136 misuse: destinations', (t) => {
 test('misuse: receivers, pools, sizes, constructors', (t) => {
   const manager = cpuMemoryManager(initial)
   for (const [holder, names] of [
-    [cpu, ['typeName', 'deviceType', 'deviceId', 'isCpu', 'defaultMemoryManager']],
+    [cpu, ['typeName', 'deviceType', 'deviceId', 'isCpu', 'memoryManager']],
     [manager, ['device', 'isCpu', 'pool']],
   ] as const) {
     const prototype = Object.getPrototypeOf(holder) as object
@@ -428,7 +428,7 @@ test('misuse: receivers, pools, sizes, constructors', (t) => {
     }
   }
   const methods: readonly [(...args: never[]) => unknown, unknown[]][] = [
-    [cpu.memoryManager, [initial]],
+    [cpu.memoryManagerOf, [initial]],
     [cpu.equals, [cpu]],
     [cpu.toString, []],
     [manager.allocateBuffer, [10]],
@@ -448,7 +448,7 @@ test('misuse: receivers, pools, sizes, constructors', (t) => {
   }
   for (const value of noDestinations.filter((value) => value !== initial)) {
     throwsCode(t, () => cpuMemoryManager(value as MemoryPool), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'pool must be a MemoryPool')
-    throwsCode(t, () => cpu.memoryManager(value as MemoryPool), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'pool must be a MemoryPool')
+    throwsCode(t, () => cpu.memoryManagerOf(value as MemoryPool), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'pool must be a MemoryPool')
   }
   for (const size of [-1, 0.5, Number.NaN, 2 ** 53, '5', null, undefined, {}]) {
     throwsCode(t, () => manager.allocateBuffer(size as number), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'size')

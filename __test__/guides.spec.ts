@@ -16,7 +16,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import test from 'ava'
 import { cleanEnvironment, root, runNode } from './support.js'
 
-const guides = ['docs/debugging.md', 'docs/domains.md']
+const guides = ['docs/debugging.md', 'docs/devices.md', 'docs/domains.md']
 
 interface Block {
   readonly language: string

@@ -16,8 +16,8 @@ const typeScriptFolder = join(root, '__test__')
 const onlyInRust = 'JavaScript has no allocators'
 
 /**
- * The required cases: number, what Arrow tests there, and why one of the languages has no test. Cases 14-16, 52, 78-97,
- * 129 and 134-148 are of parts that come later (devices, CUDA).
+ * The required cases: number, what Arrow tests there, and why one of the languages has no test. Cases 78-97 and 137-148 are of
+ * parts that come later (CUDA).
  */
 const cases = [
   [1, 'memory tracking'],
@@ -33,6 +33,9 @@ const cases = [
   [11, 'jemalloc: figures'],
   [12, 'limit: allocate'],
   [13, 'limit: reallocate'],
+  [14, 'devices: basics'],
+  [15, 'devices: copy'],
+  [16, 'devices: view'],
   [17, 'allocate: basics, and the pool that it came from'],
   [18, 'bitmap'],
   [19, 'empty bitmap'],
@@ -68,6 +71,7 @@ const cases = [
   [49, 'resize of doubles'],
   [50, 'resize out of memory'],
   [51, 'concat, also with nothing'],
+  [52, 'registry of devices', { typeScript: 'only native code has devices to register' }],
   [53, 'a pool over an allocator', { typeScript: onlyInRust }],
   [54, 'a collection is counted', { typeScript: onlyInRust }],
   [55, 'a collection that is out of memory', { typeScript: onlyInRust }],
@@ -124,10 +128,14 @@ const cases = [
   [126, 'immutable is respected'],
   [127, 'foreign memory keeps its owner'],
   [128, 'allocated buffers, fixed and resizable'],
+  [129, 'memory that the CPU cannot reach'],
   [130, 'no constructor'],
   [131, 'output stream: 10 x 1000, then closed'],
   [132, 'no reference is kept by views'],
   [133, 'mock output stream'],
+  [134, 'devices and managers: what they print'],
+  [135, 'the device of a buffer'],
+  [136, 'copyTo a device or a manager'],
 ]
 
 /** The bugs of Arrow that must not be here, and how their tests are called. */
@@ -141,17 +149,18 @@ const bugs = [
   ['Arrow C++ §5, closing line: errors that say nothing, closed streams that write', /^(?!bug_)/, /^Arrow, closing line:/],
 ]
 
-/** The files of a folder that end in `ending`, with what they contain. */
+/** The files of a folder, and of the folders in it, that end in `ending`, with what they contain. */
 function sources(folder, ending) {
   if (!existsSync(folder)) return []
-  return readdirSync(folder)
+  return readdirSync(folder, { recursive: true })
+    .map((name) => name.replaceAll('\\', '/'))
     .filter((name) => name.endsWith(ending))
     .toSorted()
     .map((name) => ({ name: name.slice(0, -ending.length), text: readFileSync(join(folder, name), 'utf8') }))
 }
 
 const rustTests = sources(rustFolder, '.rs').flatMap(({ name, text }) =>
-  [...text.matchAll(/#\[test\]\s*(?:#\[[^\]]*\]\s*)*fn (\w+)/g)].map(([, test]) => ({ file: name, name: test })),
+  [...text.matchAll(/#\[test\]\s*(?:#\[[^\]]*\]\s*)*fn (\w+)/g)].map(([, test]) => ({ file: name.replace(/\/mod$/, '').replaceAll('/', '::'), name: test })),
 )
 
 /** The functions that declare a test, and over what it runs. */
@@ -162,6 +171,7 @@ const declares = {
   withJemalloc: '',
   eachPool: ', over every pool',
   eachBackend: ', over every backend',
+  onDevices: ', on test devices',
 }
 const declaration = new RegExp(`(?<![\\w.])(${Object.keys(declares).map((name) => name.replace('.', '\\.')).join('|')})\\(\\s*(['"\`])((?:\\\\.|(?!\\2).)+)\\2`, 'g')
 const typeScriptTests = sources(typeScriptFolder, '.spec.ts').flatMap(({ name, text }) =>

@@ -5,6 +5,14 @@ import { native, words } from './native.js'
 import { INTERNAL } from './token.js'
 import { noConstructor, wrongReceiver } from './validate.js'
 
+/** What native code said of a device. */
+export interface DeviceSeed {
+  readonly id: number
+  readonly deviceType: number
+  readonly deviceId: number
+  readonly isCpu: boolean
+}
+
 /** What the rest of `src/` may do with a device. */
 interface DeviceInternals {
   is(value: unknown): value is Device
@@ -12,6 +20,8 @@ interface DeviceInternals {
   id(device: Device): number
   /** The one handle of this environment for the device that the last native call returned. */
   adopt(id: number): Device
+  /** Devices of this type are from now on of a class of their own, which `make` constructs. For the module of the type, once. */
+  setClass(typeName: string, make: (seed: DeviceSeed) => Device): void
 }
 
 /** @internal */
@@ -29,17 +39,19 @@ export class Device {
   readonly #deviceId: number
   readonly #isCpu: boolean
 
-  private constructor(token: typeof INTERNAL, id: number, deviceType: number, deviceId: number, isCpu: boolean) {
+  /** For subclasses of the package's own. */
+  protected constructor(token: typeof INTERNAL, seed: DeviceSeed) {
     if (token !== INTERNAL) throw noConstructor('Device', 'cpuDevice(), buffer.device or manager.device')
-    this.#id = id
-    this.#deviceType = deviceType
-    this.#deviceId = deviceId
-    this.#isCpu = isCpu
+    this.#id = seed.id
+    this.#deviceType = seed.deviceType
+    this.#deviceId = seed.deviceId
+    this.#isCpu = seed.isCpu
   }
 
   static {
     // Kept for good: there are few, and each is there as long as the process.
-    const known: Device[] = []
+    let known: Device[] = []
+    const classes = new Map<string, (seed: DeviceSeed) => Device>()
     deviceInternals = {
       is: (value): value is Device => Device.#isDevice(value),
       id: (device) => device.#id,
@@ -53,9 +65,16 @@ export class Device {
             return device
           }
         }
-        const device = new Device(INTERNAL, id, deviceType, deviceId, isCpu)
+        const make = classes.size === 0 ? undefined : classes.get(native.deviceTypeName(id))
+        const seed = { id, deviceType, deviceId, isCpu }
+        const device = make === undefined ? new Device(INTERNAL, seed) : make(seed)
         known.push(device)
         return device
+      },
+      setClass(typeName, make) {
+        classes.set(typeName, make)
+        // Handles of before stay what they are; nobody gets one from here any more.
+        known = known.filter((device) => native.deviceTypeName(device.#id) !== typeName)
       },
     }
   }
@@ -89,13 +108,13 @@ export class Device {
     return Device.#check(this).#isCpu
   }
 
-  /** The manager that is used where no other is named. @throws ERR_OFFHEAP_DEVICE_UNAVAILABLE when the device went away */
-  get defaultMemoryManager(): MemoryManager {
+  /** The manager for whoever names no other: where `copyTo(device)` copies to. @throws ERR_OFFHEAP_DEVICE_UNAVAILABLE when the device went away */
+  get memoryManager(): MemoryManager {
     return managerInternals.adopt(native.deviceDefaultManager(Device.#check(this).#id))
   }
 
   /** The manager whose memory comes from `pool`. @throws ERR_OFFHEAP_INVALID_ARGUMENT for a pool of another device */
-  memoryManager(pool: MemoryPool): MemoryManager {
+  memoryManagerOf(pool: MemoryPool): MemoryManager {
     const id = Device.#check(this).#id
     const poolId = poolInternals.id(poolInternals.check(pool, 'pool'))
     return managerInternals.adoptFor(pool, native.deviceManager(id, poolId))

@@ -18,6 +18,11 @@ interface ManagerInternals {
   adoptFor(pool: MemoryPool, id: number): MemoryManager
   /** The manager of a pool's buffers. */
   ofPool(pool: MemoryPool): MemoryManager
+  /**
+   * Managers of devices of this type are from now on of a class of their own, which `make` constructs with the native id. For
+   * the module of the type, once.
+   */
+  setClass(typeName: string, make: (id: number) => MemoryManager): void
 }
 
 /** @internal */
@@ -34,14 +39,20 @@ export class MemoryManager {
   /** The pool, where it is always the same one; keeps that pool's handle, and so this one, the only one. */
   #pool: MemoryPool | undefined = undefined
 
-  private constructor(token: typeof INTERNAL, id: number) {
+  /** For subclasses of the package's own. */
+  protected constructor(token: typeof INTERNAL, id: number) {
     if (token !== INTERNAL) throw noConstructor('MemoryManager', 'defaultCpuMemoryManager(), cpuMemoryManager(pool) or buffer.memoryManager')
     this.#id = id
   }
 
   static {
     const byKey = new Map<number, WeakRef<MemoryManager>>()
-    const ofPools = new WeakMap<MemoryPool, MemoryManager>()
+    let ofPools = new WeakMap<MemoryPool, MemoryManager>()
+    const classes = new Map<string, (id: number) => MemoryManager>()
+    const make = (id: number): MemoryManager => {
+      const makes = classes.size === 0 ? undefined : classes.get(deviceInternals.adopt(native.managerDevice(id)).typeName)
+      return makes === undefined ? new MemoryManager(INTERNAL, id) : makes(id)
+    }
     const forgotten = new FinalizationRegistry<{ id: number; key: number }>(({ id, key }) => {
       if (byKey.get(key)?.deref() === undefined) byKey.delete(key)
       native.managerDrop(id)
@@ -53,7 +64,7 @@ export class MemoryManager {
         native.managerDrop(id)
         return known
       }
-      const manager = new MemoryManager(INTERNAL, id)
+      const manager = make(id)
       byKey.set(key, new WeakRef(manager))
       forgotten.register(manager, { id, key })
       return manager
@@ -75,6 +86,12 @@ export class MemoryManager {
       },
       adopt,
       adoptFor,
+      setClass(typeName, make) {
+        classes.set(typeName, make)
+        // Handles of before stay what they are; nobody gets one from here any more.
+        byKey.clear()
+        ofPools = new WeakMap()
+      },
       ofPool: (pool) => ofPools.get(pool) ?? adoptFor(pool, native.managerOfPool(poolInternals.id(pool))),
     }
   }

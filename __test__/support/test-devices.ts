@@ -3,13 +3,22 @@
  * one is. Nothing of ava's.
  */
 import { createRequire } from 'node:module'
-import type { Device } from 'offheap'
+import type { Device, MemoryManager } from 'offheap'
 
 const require = createRequire(import.meta.url)
 
 // The same instances as the package's own.
 const { native } = require('../../dist/native.js') as { native: { testDevice?: (number: number) => number } }
-const { deviceInternals } = require('../../dist/device.js') as { deviceInternals: { adopt(id: number): Device } }
+/** @internal */
+export const { deviceInternals } = require('../../dist/device.js') as {
+  deviceInternals: { adopt(id: number): Device; setClass(typeName: string, make: (seed: object) => Device): void }
+}
+/** @internal */
+export const { managerInternals } = require('../../dist/memory-manager.js') as {
+  managerInternals: { setClass(typeName: string, make: (id: number) => MemoryManager): void }
+}
+/** The key to the constructors. */
+export const { INTERNAL } = require('../../dist/token.js') as { INTERNAL: symbol }
 
 /** Whether this library has them. */
 export const hasTestDevices = native.testDevice !== undefined

@@ -253,6 +253,31 @@ export const operations: Operations = {
   ],
   'MemoryPool#[Symbol.dispose]': calm(pool, (pool) => pool.proxy()[Symbol.dispose]()),
 
+  // Devices and memory managers
+  cpuDevice: calm(pool, () => offheap.cpuDevice()),
+  cpuMemoryManager: on(pool, (pool) => offheap.cpuMemoryManager(pool).allocateBuffer(100).fill(1)),
+  defaultCpuMemoryManager: on(pool, () => offheap.defaultCpuMemoryManager().allocateBuffer(100).fill(1)),
+  'Device#typeName': reads(pool, () => offheap.cpuDevice().typeName),
+  'Device#deviceType': reads(pool, () => offheap.cpuDevice().deviceType),
+  'Device#deviceId': reads(pool, () => offheap.cpuDevice().deviceId),
+  'Device#isCpu': reads(pool, () => offheap.cpuDevice().isCpu),
+  'Device#memoryManager': on(pool, () => offheap.cpuDevice().memoryManager.allocateBuffer(100).fill(1)),
+  'Device#memoryManagerOf': on(pool, (pool) => offheap.cpuDevice().memoryManagerOf(pool).allocateBuffer(100).fill(1)),
+  'Device#equals': calm(buffer, ({ device }) => device.equals(offheap.cpuDevice())),
+  'Device#toString': calm(buffer, ({ device }) => device.toString()),
+  'Device#[Symbol.toStringTag]': reads(buffer, ({ device }) => device[Symbol.toStringTag]),
+  'Device#[inspect.custom]': reads(buffer, ({ device }) => device),
+  'MemoryManager#device': reads(buffer, ({ memoryManager }) => memoryManager.device),
+  'MemoryManager#isCpu': reads(buffer, ({ memoryManager }) => memoryManager.isCpu),
+  'MemoryManager#pool': on(buffer, ({ memoryManager }) => use(memoryManager.pool!)),
+  'MemoryManager#allocateBuffer': [
+    on(pool, (pool) => offheap.cpuMemoryManager(pool).allocateBuffer(0)),
+    on(pool, (pool) => offheap.cpuMemoryManager(pool).allocateBuffer(10_000, { alignment: 4096, zeroFill: true })),
+  ],
+  'MemoryManager#equals': calm(buffer, ({ memoryManager }, pool) => memoryManager.equals(offheap.cpuMemoryManager(pool))),
+  'MemoryManager#[Symbol.toStringTag]': reads(buffer, ({ memoryManager }) => memoryManager[Symbol.toStringTag]),
+  'MemoryManager#[inspect.custom]': reads(buffer, ({ memoryManager }) => memoryManager),
+
   // MemoryBuffer
   'MemoryBuffer.from': [
     on(pool, (pool) => MemoryBuffer.from('some text', { pool })),
@@ -289,6 +314,8 @@ export const operations: Operations = {
   'MemoryBuffer#disposed': reads(buffer, (buffer) => buffer.disposed),
   'MemoryBuffer#parent': reads(buffer, (buffer) => buffer.parent),
   'MemoryBuffer#pool': reads(buffer, (buffer) => buffer.pool),
+  'MemoryBuffer#device': reads(buffer, (buffer) => buffer.device),
+  'MemoryBuffer#memoryManager': reads(buffer, (buffer) => buffer.memoryManager),
   'MemoryBuffer#allocationSite': reads(buffer, (buffer) => buffer.allocationSite!.size),
   'MemoryBuffer#arrayBuffer': calm(resizable, (buffer) => buffer.arrayBuffer),
   'MemoryBuffer#[Symbol.toStringTag]': reads(buffer, (buffer) => buffer[Symbol.toStringTag]),
@@ -302,6 +329,17 @@ export const operations: Operations = {
     on(immutable, (buffer, pool) => buffer.copySlice(10, 0, { pool })),
     on(wrapped, (buffer, pool) => buffer.copySlice(10, 20, { pool })),
   ],
+  'MemoryBuffer#copyTo': [
+    on(buffer, (buffer, pool) => buffer.copyTo(offheap.cpuMemoryManager(pool))),
+    on(immutable, (buffer) => buffer.copyTo(offheap.cpuDevice())),
+    on(wrapped, (buffer, pool) => buffer.copyTo(offheap.cpuMemoryManager(pool))),
+  ],
+  'MemoryBuffer#viewOn': [
+    calm(buffer, (buffer) => buffer.viewOn(offheap.cpuDevice())),
+    calm(immutable, (buffer) => buffer.viewOn(offheap.cpuMemoryManager(offheap.systemMemoryPool()))),
+    calm(wrapped, (buffer) => buffer.viewOn(offheap.cpuDevice())),
+  ],
+  'MemoryBuffer#viewOrCopyTo': [calm(buffer, (buffer) => buffer.viewOrCopyTo(offheap.cpuDevice())), calm(wrapped, (buffer) => buffer.viewOrCopyTo(offheap.cpuDevice()))],
   'MemoryBuffer#freeze': [
     calm(resizable, (buffer) => void buffer.freeze()),
     // A view in use goes on writing: the bytes move away from it.
@@ -623,7 +661,7 @@ export const dresses: Readonly<Record<string, Dress>> = {
 /** Names that are not swept, and why. */
 export const exempt: readonly (readonly [reason: string, names: readonly (string | RegExp)[]])[] = [
   ['an error is made of JavaScript memory only', [/^new \w+Error$/, /^\w+Error#\w+$/]],
-  ['refuses every caller', ['new MemoryBuffer', 'new MemoryPool', 'new Pin']],
+  ['refuses every caller', ['new Device', 'new MemoryBuffer', 'new MemoryManager', 'new MemoryPool', 'new Pin']],
   ['jemalloc answers, or changes a setting of its own', ['jemallocPeakReset', 'jemallocSetDecayMs', 'jemallocStat', 'jemallocStatsPrint', 'jemallocStatsString']],
   ['the backend prints to the stderr of the process', ['MemoryPool#printStats']],
   ['cannot be taken off again: the sweep with OFFHEAP_DEBUG_MEMORY_POOL has it', ['setupDebugHooks']],

@@ -34,7 +34,7 @@ fn some_bytes() -> DeviceBuffer {
 
 /// 14.
 #[test]
-fn devices_and_managers_are_equal_when_they_are_the_same() {
+fn case_14_134_devices_and_managers_are_equal_when_they_are_the_same() {
     let cpu = cpu_device();
     assert!(cpu.is_cpu());
     assert_eq!((cpu.device_id(), cpu.device_type()), (-1, DeviceType::CPU));
@@ -62,7 +62,7 @@ fn devices_and_managers_are_equal_when_they_are_the_same() {
 
 /// 15.
 #[test]
-fn a_copy_is_made_by_whoever_can() {
+fn case_15_136_a_copy_is_made_by_whoever_can() {
     let (cpu, copying, viewing, nothing) = (
         default_cpu_memory_manager(),
         manager(Ability::Copy),
@@ -122,7 +122,7 @@ fn a_copy_is_made_by_whoever_can() {
 
 /// 16.
 #[test]
-fn a_view_moves_nothing() {
+fn case_16_a_view_moves_nothing() {
     let (cpu, viewing) = (default_cpu_memory_manager(), manager(Ability::View));
     let source = some_bytes();
     let same = source.view_on(&cpu).unwrap();
@@ -176,7 +176,7 @@ fn out_of_memory_is_not_hidden() {
 
 /// 17: the manager of a buffer is that of its pool, which it keeps.
 #[test]
-fn a_buffer_knows_its_manager() {
+fn case_17_135_a_buffer_knows_its_manager() {
     let pool = system_memory_pool().proxy();
     let buffer = MutableBuffer::zeroed(100, &pool).unwrap().freeze();
     let on_cpu = DeviceBuffer::from(buffer.slice(10, 20).unwrap());
@@ -202,7 +202,7 @@ fn a_buffer_knows_its_manager() {
 
 /// 33, 34.
 #[test]
-fn readers_and_writers_come_from_the_manager() {
+fn case_33_34_readers_and_writers_come_from_the_manager() {
     let manager = cpu_memory_manager(&system_memory_pool()).unwrap();
     let buffer = MutableDeviceBuffer::zeroed(16, &manager).unwrap();
     let mut writer = buffer.writer().unwrap();
@@ -241,7 +241,7 @@ fn readers_and_writers_come_from_the_manager() {
 
 /// 52.
 #[test]
-fn a_type_of_device_is_registered_once() {
+fn case_52_a_type_of_device_is_registered_once() {
     fn mapper(id: i64) -> offheap::Result<Arc<dyn Device>> {
         Ok(Arc::new(FakeDevice {
             location: Location::device(DeviceType::HEXAGON, id),
@@ -276,7 +276,7 @@ fn a_type_of_device_is_registered_once() {
 
 /// Arrow's mutable slice of a device buffer says that it is memory of the CPU.
 #[test]
-fn slices_of_device_memory_stay_there() {
+fn case_129_slices_of_device_memory_stay_there() {
     let manager = manager(Ability::Copy);
     let whole = MutableDeviceBuffer::zeroed(100, &manager).unwrap();
     let (mut head, mut tail) = whole.split_at(40).unwrap();

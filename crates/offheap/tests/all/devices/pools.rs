@@ -76,7 +76,7 @@ fn limits_are_exact() {
 
 /// Nothing that reads or writes bytes takes its memory from there.
 #[test]
-fn the_cpu_gets_no_block() {
+fn case_129_the_cpu_gets_no_block() {
     use allocator_api2::alloc::{Allocator, Layout};
     for pool in adapted(&pool()) {
         let before = pool.num_allocations();
