@@ -43,7 +43,7 @@ export function memoryPool(options?: SharedMemoryOptions): MemoryPool {
 
 /**
  * The manager of {@link memoryPool}`(options)`. For that of another pool of shared memory, one with a limit say, ask
- * `device().memoryManager(pool)`.
+ * `device().memoryManagerOf(pool)`.
  */
 export function memoryManager(options?: SharedMemoryOptions): MemoryManager {
   const pool = memoryPool(options)
