@@ -18,6 +18,7 @@ import {
   MemoryManager,
   type MemoryPool,
   type OutOfMemoryError,
+  sweepOutOfMemory,
   TypedBufferBuilder,
 } from 'offheap'
 import * as shm from 'offheap/shm'
@@ -614,6 +615,26 @@ sharing('more than there is, is an error with figures', (t, pool) => {
 
   const failing = pool.failing()
   throwsCode(t, () => shm.device().memoryManagerOf(failing).allocateBuffer(1), 'ERR_OFFHEAP_OUT_OF_MEMORY')
+})
+
+sharing('running out of memory anywhere leaves nothing behind', async (t) => {
+  const report = await sweepOutOfMemory(
+    (pool) => {
+      const manager = shm.device().memoryManagerOf(pool)
+      using buffer = manager.allocateBuffer(1000)
+      using slice = buffer.slice(5)
+      const handle = shm.exportHandle(slice)
+      using opened = shm.open(handle)
+      using copy = opened.copyTo(manager)
+      using writable = shm.open(shm.exportHandle(copy))
+      shm.seal(copy)
+      writable.asUint8Array()[0] = 1
+      shm.revoke(buffer)
+    },
+    { pool: shm.memoryPool() },
+  )
+  t.true(report.isClean, report.text)
+  t.true(report.injected > 10, report.text)
 })
 
 sharing('pools over pools of shared memory export the right bytes', (t, pool) => {
