@@ -23,8 +23,9 @@ import {
 } from 'offheap'
 import * as shm from 'offheap/shm'
 import type { SharedMemoryHandle } from 'offheap/shm'
+import { attack, checkSafe } from './attacks/suite.js'
 import { mapped } from './shm/mapped.mjs'
-import { cleanEnvironment, collectUntil, held, rejectsCode, root, runNode, throwsCode, turns } from './support.js'
+import { cleanEnvironment, collectUntil, held, random, rejectsCode, root, runNode, throwsCode, turns } from './support.js'
 
 const child = join(root, '__test__', 'shm', 'child.mjs')
 const linux = process.platform === 'linux'
@@ -525,6 +526,43 @@ sharing('forged handles are refused, whatever was changed', (t, pool) => {
   buffer.dispose()
 })
 
+sharing('mutilated handles are refused, or open what they name', (t, pool) => {
+  const buffer = shm.device().memoryManagerOf(pool).allocateBuffer(1000, { zeroFill: true })
+  const text = JSON.stringify(shm.exportHandle(buffer))
+  const next = random(7)
+  const below = (count: number): number => Math.floor(next() * count)
+  const pieces = ['0', '9', '-', '.', 'e', '"', ',', '{', '}', 'null', 'true', 'false', '1e308', '00', 'f', 'key', 'size', '\\u0000', ' ']
+  const outcomes = new Map<string, number>()
+  for (let round = 0; round < 5000; round += 1) {
+    let mutilated = text
+    for (let change = 0; change <= below(3); change += 1) {
+      const at = below(mutilated.length)
+      mutilated = mutilated.slice(0, at) + (below(2) === 0 ? '' : pieces[below(pieces.length)]!) + mutilated.slice(at + below(4))
+    }
+    let handle: SharedMemoryHandle
+    try {
+      handle = JSON.parse(mutilated) as SharedMemoryHandle
+    } catch {
+      continue
+    }
+    let outcome = 'opened'
+    try {
+      const opened = shm.open(handle)
+      t.is(opened.size, handle.length)
+      t.true(handle.offset + handle.length <= 4096)
+      if (opened.isMutable) opened.fill(1)
+      opened.asUint8Array().fill(2)
+      opened.dispose()
+    } catch (error) {
+      outcome = (error as { code: string }).code
+    }
+    outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1)
+  }
+  t.deepEqual([...outcomes.keys()].filter((outcome) => !['opened', 'ERR_OFFHEAP_INVALID_ARGUMENT', 'ERR_OFFHEAP_DISPOSED', 'ERR_OFFHEAP_NOT_SUPPORTED', 'ERR_OFFHEAP_DEVICE_UNAVAILABLE'].includes(outcome)), [])
+  t.true(outcomes.get('opened')! > 10 && outcomes.get('ERR_OFFHEAP_INVALID_ARGUMENT')! > 500, JSON.stringify([...outcomes]))
+  buffer.dispose()
+})
+
 sharing('handles of what is gone are refused', async (t, pool, start) => {
   const manager = shm.device().memoryManagerOf(pool)
   const buffer = manager.allocateBuffer(100)
@@ -838,6 +876,22 @@ sharing('where views are copies, they are', async (t) => {
   const { stdout, stderr, code } = await runNode(['-e', script], { env: cleanEnvironment({ OFFHEAP_NO_EXTERNAL_BUFFERS: '1' }) })
   t.deepEqual({ stdout, stderr, code }, { stdout: '0\n5\nERR_OFFHEAP_IMMUTABLE 5\n', stderr: '', code: 0 })
 })
+
+// Freed shared memory is unmapped at once: work that were not waited for would end the process.
+for (const row of [
+  'fs.read, callback',
+  'fs.write, callback',
+  '32 reads at once, disposed of at random',
+  'zlib.deflate',
+  'gzip stream',
+  'crypto.randomFill',
+  'net write, slow reader',
+  'worker.terminate() during 4 reads',
+  'synchronous calls whose argument disposes',
+]) {
+  const run = linux ? test.serial : test.serial.skip
+  run(`it is unmapped under nobody: ${row}`, async (t) => checkSafe(t, await attack(row, 'guarded', { OFFHEAP_ATTACK_POOL: 'shm' })))
+}
 
 test.serial('the subpath is there for import and require, alone and first', async (t) => {
   const required = createRequire(import.meta.url)('offheap/shm') as Record<string, unknown>
