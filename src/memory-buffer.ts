@@ -145,12 +145,12 @@ export class MemoryBuffer {
   ) {
     if (token !== INTERNAL) throw noConstructor('MemoryBuffer', 'pool.allocateBuffer(), MemoryBuffer.from() or MemoryBuffer.wrap()')
     this.#id = id
-    this.#flags = flags
     this.#pool = pool
     this.#parent = parent
     this.#extra = extra
     if (id === WRAPPED) {
       this.#address = 0
+      this.#flags = flags
       this.#capacity = this.#size = extra!.region!.length
     } else {
       this.#address = words[0]!

@@ -236,7 +236,7 @@ export interface NativeBinding {
 
   shmDevice(): number
   shmDefaultPool(): number
-  shmPool(label: string, reserve: boolean, sealable: boolean): number
+  shmPool(label: string, reserve: boolean): number
   shmExport(buffer: number): NativeSharedMemoryHandle
   shmOpen(handle: NativeSharedMemoryHandle, readOnly: boolean): number
   shmRevoke(buffer: number): void

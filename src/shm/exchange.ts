@@ -65,8 +65,7 @@ export function revoke(buffer: MemoryBuffer): void {
  * From now on nobody can open the memory in which a buffer lies for writing, for good: the system refuses it. Who has it open for
  * writing, as this process, still writes; `freeze()` the buffer to end that here.
  *
- * @throws ERR_OFFHEAP_NOT_SUPPORTED for memory that another process made, that is not shared, or that is not `sealable`, and
- * elsewhere than on Linux 5.1 or later; ERR_OFFHEAP_DISPOSED when it was revoked
+ * @throws ERR_OFFHEAP_NOT_SUPPORTED for memory that another process made, or that is not shared, and elsewhere than on Linux 5.1 or later; ERR_OFFHEAP_DISPOSED when it was revoked
  */
 export function seal(buffer: MemoryBuffer): void {
   native.shmSeal(idOf(buffer))

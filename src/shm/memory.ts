@@ -16,8 +16,6 @@ export interface SharedMemoryOptions {
    * is first written, and a system without any left ends a process, as for ordinary memory.
    */
   reserve?: boolean | undefined
-  /** False where {@link seal} must never work: others could seal what they have open for writing. True when absent. */
-  sealable?: boolean | undefined
 }
 
 /** Shared memory as a device: `typeName` is `'shm'`, and `isCpu` is true. */
@@ -37,8 +35,7 @@ export function device(): Device {
 export function memoryPool(options?: SharedMemoryOptions): MemoryPool {
   const label = option(options, 'label', checkString, '')
   const reserve = option(options, 'reserve', checkBoolean, false)
-  const sealable = option(options, 'sealable', checkBoolean, true)
-  return poolInternals.adopt(options === undefined ? native.shmDefaultPool() : native.shmPool(label, reserve, sealable))
+  return poolInternals.adopt(options === undefined ? native.shmDefaultPool() : native.shmPool(label, reserve))
 }
 
 /**

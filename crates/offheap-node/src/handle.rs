@@ -49,8 +49,13 @@ impl Handle {
     /// A mutable one of all of `block`, the first `len` bytes of which are used.
     #[inline]
     pub(crate) fn whole(block: Block, len: usize) -> Self {
+        let is_cpu = block.is_cpu();
+        Self::new(block, len, is_cpu)
+    }
+
+    #[inline]
+    fn new(block: Block, len: usize, is_cpu: bool) -> Self {
         Self {
-            is_cpu: block.is_cpu(),
             block,
             offset: 0,
             len,
@@ -59,6 +64,7 @@ impl Handle {
             is_whole: true,
             copied_at: None,
             manager: None,
+            is_cpu,
             is_lent: false,
             told: Told::default(),
             view: None,
@@ -99,16 +105,16 @@ impl Handle {
 
     /// An immutable one of `[offset, offset + len)` of these bytes, of the same device and manager. The
     /// range was checked.
+    #[inline]
     pub(crate) fn part(&mut self, offset: usize, len: usize) -> Self {
         Self {
             offset: self.offset + offset,
             is_mutable: false,
             is_whole: false,
             manager: self.manager.clone(),
-            is_cpu: self.is_cpu,
             is_lent: self.is_lent,
             told: self.told.share(),
-            ..Self::whole(self.block.clone(), len)
+            ..Self::new(self.block.clone(), len, self.is_cpu)
         }
     }
 

@@ -11,7 +11,7 @@ use napi_derive::napi;
 use offheap::{DeviceBuffer, Error, Pool, Result};
 use offheap_shm::{
     OpenOptions, SharedMemory, SharedMemoryHandle, SharedMemoryOptions, SharedMemorySource, export,
-    memory_of, shared_memory_device, shared_memory_pool,
+    memory_under, shared_memory_device, shared_memory_pool,
 };
 
 /// Where other processes find a buffer: plain data, made for JSON.
@@ -48,12 +48,12 @@ pub fn shm_default_pool(env: Env) -> napi::Result<f64> {
 
 /// A new pool of shared memory.
 #[napi(catch_unwind)]
-pub fn shm_pool(env: Env, label: String, reserve: bool, sealable: bool) -> napi::Result<f64> {
+pub fn shm_pool(env: Env, label: String, reserve: bool) -> napi::Result<f64> {
     let state = Environment::of(env)?;
     let options = SharedMemoryOptions {
         label,
         reserve,
-        freezable: sealable,
+        freezable: true,
     };
     SharedMemorySource::new(options)
         .and_then(|source| pools::adopt(state, Pool::custom(source)))
@@ -61,8 +61,10 @@ pub fn shm_pool(env: Env, label: String, reserve: bool, sealable: bool) -> napi:
 }
 
 /// The shared memory in which a buffer lies; `None` for a buffer of no bytes that needs none.
-fn memory_under(buffer: &DeviceBuffer) -> Result<Option<SharedMemory>> {
-    let memory = memory_of(buffer);
+fn memory_of(buffer: &DeviceBuffer) -> Result<Option<SharedMemory>> {
+    // SAFETY: nothing is written by it, and what others write is, for a buffer of JavaScript's, a data race of
+    // the user's, as with a SharedArrayBuffer: see `opened`.
+    let memory = unsafe { memory_under(buffer) };
     if memory.is_none() {
         // Says what is wrong with a buffer of other memory.
         export(buffer)?;
@@ -84,7 +86,7 @@ pub fn shm_export(env: Env, buffer: f64) -> napi::Result<NativeSharedMemoryHandl
     reason = "the crate's numbers are below 2^53"
 )]
 fn named(buffer: &DeviceBuffer) -> Result<NativeSharedMemoryHandle> {
-    let (memory, offset, length) = match memory_of(buffer) {
+    let (memory, offset, length) = match memory_of(buffer)? {
         // Not by `export`, which freezes: here that is `shm_seal`.
         Some(memory) => {
             let offset = buffer.address() - memory.as_ptr().addr().get();
@@ -154,7 +156,7 @@ fn opened(handle: &NativeSharedMemoryHandle, read_only: bool) -> Result<DeviceBu
 #[napi(catch_unwind)]
 pub fn shm_revoke(env: Env, buffer: f64) -> napi::Result<()> {
     let state = Environment::of(env)?;
-    let revoked = || match memory_under(&device_buffer(state, buffer)?)? {
+    let revoked = || match memory_of(&device_buffer(state, buffer)?)? {
         Some(memory) => memory.revoke(),
         None => Ok(()),
     };
@@ -165,7 +167,7 @@ pub fn shm_revoke(env: Env, buffer: f64) -> napi::Result<()> {
 #[napi(catch_unwind)]
 pub fn shm_seal(env: Env, buffer: f64) -> napi::Result<()> {
     let state = Environment::of(env)?;
-    let sealed = || match memory_under(&device_buffer(state, buffer)?)? {
+    let sealed = || match memory_of(&device_buffer(state, buffer)?)? {
         Some(memory) => memory.freeze(),
         None => Ok(()),
     };

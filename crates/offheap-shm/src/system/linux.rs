@@ -10,7 +10,7 @@ use super::{Access, Address, Sought, Wanted};
 use crate::failure::{gone, malformed, no_memory, no_permission, refused};
 use crate::key::Place;
 use crate::trailer;
-use offheap::{Error, ErrorKind, Result};
+use offheap::{Error, Result};
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -235,7 +235,8 @@ fn is_in_memory(file: &File) -> io::Result<bool> {
     }
     // SAFETY: filled; integers in any case.
     let kind = unsafe { found.assume_init() }.f_type;
-    Ok(kind == libc::TMPFS_MAGIC)
+    // Both are of other types elsewhere; the number has 32 bits.
+    Ok(kind as u32 == libc::TMPFS_MAGIC as u32)
 }
 
 /// Whether `found` is the file that a handle names, of this user.
@@ -262,7 +263,7 @@ fn check_identity(found: &Found, device: u64, inode: u64) -> Result<()> {
 }
 
 /// Whether the file can be mapped without a risk: it cannot change its size, and has the handle's.
-fn check_size(file: &File, whole: usize) -> Result<i32> {
+fn check_size(file: &File, whole: usize) -> Result<()> {
     let sealed = "a handle of memory that is sealed against resizing";
     // Huge pages may be missing when they are touched, which is SIGBUS.
     if !is_in_memory(file).map_err(|error| refused("fstatfs", 0, &error))? {
@@ -283,7 +284,7 @@ fn check_size(file: &File, whole: usize) -> Result<i32> {
     if size != whole as u64 {
         return Err(malformed("size", "a handle with its memory's size"));
     }
-    Ok(seals)
+    Ok(())
 }
 
 /// Finds, checks and maps another process's memory.
@@ -303,17 +304,64 @@ pub(crate) fn open(sought: &Sought<'_>) -> Result<Mapping> {
     }
     let found = process::find(sought.process, sought.descriptor, start)?;
     check_identity(&found, device, inode)?;
-    let writes = sought.access == Access::Write;
-    let file = found.reopen(writes)?;
-    let seals = check_size(&file, sought.whole)?;
+    let file = found.reopen(sought.access == Access::Write)?;
+    check_size(&file, sought.whole)?;
     let mut trailer = [0; trailer::BYTES];
     file.read_exact_at(&mut trailer, (sought.whole - trailer::BYTES) as u64)
         .map_err(|error| refused("pread", 0, &error))?;
     trailer::check(&trailer, sought.size as u64, sought.secret)?;
-    if writes && seals & (libc::F_SEAL_FUTURE_WRITE | libc::F_SEAL_WRITE) != 0 {
-        return Err(Error::new(ErrorKind::Immutable {
-            what: "open frozen shared memory for writing",
-        }));
-    }
+    // Of frozen memory the system lets nobody map pages to write.
     Mapping::new(file.as_fd(), sought.whole, 1, sought.access, page_size())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    #[test]
+    fn only_files_of_plain_pages_in_memory_are_taken() {
+        assert!(is_in_memory(&memory_file("test", 1).unwrap()).unwrap());
+        assert!(!is_in_memory(&File::open("/proc/self/stat").unwrap()).unwrap());
+        let flags = libc::MFD_HUGETLB | libc::MFD_ALLOW_SEALING;
+        // SAFETY: the name is a C string.
+        let huge = unsafe { libc::memfd_create(c"offheap".as_ptr(), flags) };
+        // Where the system has huge pages at all.
+        if huge >= 0 {
+            // SAFETY: a new descriptor that nobody else has.
+            assert!(!is_in_memory(&unsafe { File::from_raw_fd(huge) }).unwrap());
+        }
+    }
+
+    #[test]
+    fn memory_is_made_with_its_seals_and_its_trailer() {
+        for (freezable, last) in [(true, 0), (false, libc::F_SEAL_SEAL)] {
+            let options = crate::SharedMemoryOptions {
+                label: "a label".into(),
+                reserve: true,
+                freezable,
+            };
+            let secret = Secret::new().unwrap();
+            let (mapping, owned) = create(&Wanted {
+                size: 100,
+                whole: 8192,
+                alignment: 1 << 16,
+                options: &options,
+                secret: &secret,
+            })
+            .unwrap();
+            let seals = seals_of(&owned.file).unwrap();
+            assert_eq!(seals & (FIXED_SIZE | libc::F_SEAL_SEAL), FIXED_SIZE | last);
+            assert_eq!(mapping.start().addr().get() % (1 << 16), 0);
+            let about = owned.file.metadata().unwrap();
+            assert_eq!((about.len(), about.blocks() * 512), (8192, 8192));
+            let mut trailer = [0; trailer::BYTES];
+            let at = 8192 - trailer::BYTES as u64;
+            owned.file.read_exact_at(&mut trailer, at).unwrap();
+            trailer::check(&trailer, 100, &secret).unwrap();
+            let link = format!("/proc/self/fd/{}", owned.file.as_raw_fd());
+            let link = std::fs::read_link(link).unwrap();
+            assert!(link.to_str().unwrap().starts_with("/memfd:offheap:a label"));
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Another process that does as it is told: this test program itself, started anew.
 
-use offheap::{DeviceBuffer, Error, ErrorKind, Result};
+use offheap::{Alignment, DeviceBuffer, Error, ErrorKind, Result};
 use offheap_shm::{
     OpenOptions, SharedMemory, SharedMemoryOptions, default_shared_memory_manager, export, import,
 };
@@ -155,6 +155,12 @@ impl Held {
             }
             "revoke" => self.memory()?.revoke()?,
             "freeze" => self.memory()?.freeze()?,
+            "aligned" => {
+                let alignment = Alignment::new(1 << number(1))?;
+                let options = SharedMemoryOptions::default();
+                let memory = SharedMemory::create_aligned(number(0), alignment, &options)?;
+                assert!(alignment.is_aligned(memory.as_ptr().addr().get()));
+            }
             "stress" => stress(number(0))?,
             "drop" => *self = Self::default(),
             "export" => {

@@ -3,8 +3,18 @@
 use super::counts_of;
 use crate::peer::Peer;
 use std::fs;
+use std::sync::{Mutex, PoisonError};
 
 const SIZE: usize = 64 << 20;
+const ROUNDS: usize = 3;
+
+/// Only one test at a time looks at the whole system's memory.
+static SYSTEM: Mutex<()> = Mutex::new(());
+
+/// Whether most of it went back to the system, which other programs use at the same time.
+fn went_back(with: usize) -> bool {
+    with.saturating_sub(system_shared()) > SIZE / 2
+}
 
 fn names_in_shm() -> usize {
     fs::read_dir("/dev/shm").unwrap().count()
@@ -24,7 +34,9 @@ fn system_shared() -> usize {
 
 #[test]
 fn killing_the_creator_leaks_nothing_in_the_opener() {
+    let _alone = SYSTEM.lock().unwrap_or_else(PoisonError::into_inner);
     let names = names_in_shm();
+    let mut freed = 0;
     let mut opener = Peer::start();
     let id = opener.id().to_string();
     // Once for whatever is made once.
@@ -33,7 +45,7 @@ fn killing_the_creator_leaks_nothing_in_the_opener() {
     opener.must(&format!("open rw {handle}"));
     opener.must("drop");
     let before = counts_of(&id);
-    for round in 0..3 {
+    for round in 0..ROUNDS {
         let mut creator = Peer::start();
         let handle = creator.must(&format!("create {SIZE} reserve"));
         creator.must(&format!("write 0 {SIZE} 1"));
@@ -49,33 +61,37 @@ fn killing_the_creator_leaks_nothing_in_the_opener() {
         let with = system_shared();
         opener.must("drop");
         assert_eq!(counts_of(&id), before, "round {round}");
-        assert!(with - system_shared() > SIZE / 2, "round {round}");
+        freed += usize::from(went_back(with));
     }
+    assert!(freed > 0, "in none of {ROUNDS} rounds the memory went back");
     assert_eq!(names_in_shm(), names);
 }
 
 #[test]
 fn killing_the_opener_leaks_nothing_in_the_creator() {
+    let _alone = SYSTEM.lock().unwrap_or_else(PoisonError::into_inner);
     let mut creator = Peer::start();
     let id = creator.id().to_string();
     creator.must("create 64");
     creator.must("drop");
     let before = counts_of(&id);
-    let handle = creator.must(&format!("create {SIZE} reserve"));
-    creator.must(&format!("write 0 {SIZE} 1"));
-    let with = counts_of(&id);
-    assert_eq!((with.0, with.1), (before.0 + 1, before.1 + 1));
-    for _ in 0..3 {
+    let mut freed = 0;
+    for _ in 0..ROUNDS {
+        let handle = creator.must(&format!("create {SIZE} reserve"));
+        creator.must(&format!("write 0 {SIZE} 1"));
+        let with = counts_of(&id);
+        assert_eq!((with.0, with.1), (before.0 + 1, before.1 + 1));
         let mut opener = Peer::start();
         opener.must(&format!("open rw {handle}"));
         opener.must("write 0 4096 1");
         opener.kill();
         assert_eq!(counts_of(&id), with);
+        let held = system_shared();
+        creator.must("drop");
+        assert_eq!(counts_of(&id), before);
+        freed += usize::from(went_back(held));
     }
-    let held = system_shared();
-    creator.must("drop");
-    assert_eq!(counts_of(&id), before);
-    assert!(held - system_shared() > SIZE / 2);
+    assert!(freed > 0, "in none of {ROUNDS} rounds the memory went back");
 }
 
 #[test]
@@ -113,6 +129,23 @@ fn many_rounds_on_many_threads_leave_nothing() {
     let before = counts_of(&id);
     peer.must("stress 200");
     assert_eq!(counts_of(&id), before);
+}
+
+/// Addresses that were only reserved to find an aligned place go back.
+#[test]
+fn aligned_memory_leaves_no_addresses() {
+    let addresses = |id: u32| {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmSize:"));
+        line.unwrap().to_owned()
+    };
+    let mut peer = Peer::start();
+    peer.must("aligned 100 16");
+    let before = addresses(peer.id());
+    for shift in [6, 12, 13, 16, 21, 30] {
+        peer.must(&format!("aligned 100000 {shift}"));
+        assert_eq!(addresses(peer.id()), before, "{shift}");
+    }
 }
 
 /// Opening while the memory goes away is one or the other, never a fault.
