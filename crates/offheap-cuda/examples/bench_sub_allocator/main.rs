@@ -2,7 +2,7 @@
 //! device, in one process. Prints a JSON object a line.
 //!
 //! ```text
-//! cargo run --release -p offheap-cuda --example bench_sub_allocator -- [live|random|streams]… [--quick]
+//! cargo run --release -p offheap-cuda --example bench_sub_allocator -- [live|random|streams|order]… [--quick]
 //! ```
 //!
 //! - `live`: blocks of a kind are freed and allocated in turn at random while so many are live.
@@ -12,6 +12,7 @@
 //!   MiB at most in use), with its own generator.
 //! - `streams`: as `live`, on several streams in turn; and RMM's `multi_stream_allocations`, a block
 //!   of 8 bytes for each kernel. `waits` and `records` are calls of the driver.
+//! - `order`: whether memory of one stream that another took is waited for by a third.
 //!
 //! `harness` is the same loop over a pool that only counts up; `offheap-best-fit` has no slabs,
 //! `offheap-slabs` has them for all blocks of up to 1 MiB; `rmm-list` is the port of RMM's pool.
@@ -20,7 +21,7 @@ mod counting;
 mod rmm_list;
 
 use counting::CountingStreams;
-use offheap_cuda::sub_allocator::simulated::SimulatedUpstream;
+use offheap_cuda::sub_allocator::simulated::{SimulatedStreams, SimulatedUpstream};
 use offheap_cuda::sub_allocator::{StreamId, SubAllocator, SubAllocatorOptions};
 use rmm_list::RmmPool;
 use std::hint::black_box;
@@ -363,6 +364,49 @@ fn streams(quick: bool) {
     }
 }
 
+/// Whether a third stream waits for the first one's work on memory that the second one joined to its
+/// own, in virtual time. RMM gives the wait to the second stream, but does not record that stream's
+/// event again, and the third waits for that event.
+fn order() {
+    let streams = Arc::new(SimulatedStreams::new());
+    let [a, b, c] = [1, 2, 3].map(StreamId);
+    let kib = 1024;
+    let upstream = || Arc::new(SimulatedUpstream::new(8 * kib, BASE));
+    let rmm = RmmPool::new(upstream(), streams.clone(), 8 * kib);
+    let options = SubAllocatorOptions::new().initial(8 * kib).small_limit(0);
+    let ours = SubAllocator::new(upstream(), streams.clone(), options).unwrap();
+    type Allocate<'a> = Box<dyn Fn(u64, StreamId) -> u64 + 'a>;
+    type Free<'a> = Box<dyn Fn(u64, u64, StreamId) + 'a>;
+    let peers: [(&str, Allocate<'_>, Free<'_>); 2] = [
+        (
+            "offheap-best-fit",
+            Box::new(|size, stream| ours.allocate(size, stream).unwrap()),
+            Box::new(|address, size, stream| ours.free(address, size, stream).unwrap()),
+        ),
+        (
+            "rmm-list",
+            Box::new(|size, stream| rmm.allocate(size, stream).unwrap()),
+            Box::new(|address, size, stream| rmm.free(address, size, stream)),
+        ),
+    ];
+    for (name, allocate, free) in peers {
+        // Free A, used, free A, free B: B joins the last two.
+        let [first, _used, third, fourth] = [a, a, a, b].map(|stream| allocate(2 * kib, stream));
+        let work = streams.launch(a);
+        streams.launch(b);
+        free(fourth, 2 * kib, b);
+        free(first, 2 * kib, a);
+        free(third, 2 * kib, a);
+        allocate(4 * kib, b);
+        let again = allocate(2 * kib, c);
+        println!(
+            "{{\"bench\":\"order\",\"peer\":\"{name}\",\"same_memory\":{},\"ordered\":{}}}",
+            again == first,
+            streams.is_ordered(c, a, work)
+        );
+    }
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let quick = arguments.iter().any(|argument| argument == "--quick");
@@ -380,5 +424,8 @@ fn main() {
     }
     if chosen("streams") {
         streams(quick);
+    }
+    if chosen("order") {
+        order();
     }
 }

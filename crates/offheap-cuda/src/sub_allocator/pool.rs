@@ -99,6 +99,20 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
         self.lock()?.free(address, size, stream)
     }
 
+    /// Notes that a live block is used for another number of bytes from now on, if it has room for
+    /// them and would not be of another size if it were allocated for them. Whether it does.
+    ///
+    /// # Errors
+    /// [`Corruption`](offheap::ErrorKind::Corruption) for what is not a live block of that size.
+    pub fn resize(&self, address: u64, old_size: u64, new_size: u64) -> Result<bool> {
+        self.lock()?.resize(address, old_size, new_size)
+    }
+
+    /// Calls `body` with upstream, under the lock: it must not call the pool.
+    pub fn with_upstream<R>(&self, body: impl FnOnce(&U) -> R) -> R {
+        body(&self.peek().upstream)
+    }
+
     /// Notes that another stream uses a live block (PyTorch's `record_stream`): after it is freed,
     /// it is not used again before the work given to `stream` until then is complete. Nobody waits;
     /// the block is found to be free by a later call.
