@@ -550,7 +550,7 @@ export declare function shmExport(buffer: number): NativeSharedMemoryHandle
 export declare function shmOpen(handle: NativeSharedMemoryHandle, readOnly: boolean): number
 
 /** A new pool of shared memory. */
-export declare function shmPool(label: string, reserve: boolean, sealable: boolean): number
+export declare function shmPool(label: string, reserve: boolean): number
 
 /** Ends all handles of the memory in which a buffer lies. */
 export declare function shmRevoke(buffer: number): void
