@@ -93,7 +93,7 @@ impl Mapping {
             return Err(match error.raw_os_error() {
                 Some(libc::EPERM | libc::EACCES) if access == Access::Write => {
                     Error::new(ErrorKind::Immutable {
-                        what: "map shared memory for writing",
+                        what: "open frozen shared memory for writing",
                     })
                 }
                 Some(libc::EPERM | libc::EACCES) => no_permission("mmap"),
