@@ -10,6 +10,7 @@ import { Worker } from 'node:worker_threads'
 import test, { type ExecutionContext } from 'ava'
 import {
   BufferBuilder,
+  capabilities,
   cpuDevice,
   defaultCpuMemoryManager,
   defaultMemoryPool,
@@ -767,6 +768,23 @@ sharing('memory that work in flight uses waits for its end', async (t, pool) => 
   other.dispose()
   closeSync(fifo)
   rmSync(folder, { recursive: true })
+})
+
+sharing('a SharedArrayBuffer over it is the same memory, where there are any', async (t, pool) => {
+  const buffer = shm.device().memoryManagerOf(pool).allocateBuffer(64, { zeroFill: true })
+  const show = (): void => {
+    if (!capabilities().sharedBuffers) return
+    for (const readOnly of [false, true]) {
+      using opened = shm.open(shm.exportHandle(buffer), { readOnly })
+      Atomics.store(new Int32Array(opened.asSharedArrayBuffer()), readOnly ? 1 : 0, 7)
+    }
+    t.deepEqual([...buffer.asInt32Array(0, 2)], [7, 0])
+  }
+  const { maps } = mapped()
+  show()
+  // It cannot be ended: the collector ends it.
+  t.true(await collectUntil(() => mapped().maps === maps))
+  buffer.dispose()
 })
 
 sharing('a pinned buffer stays', (t, pool) => {
