@@ -46,6 +46,7 @@ mod observers;
 mod overview;
 mod parking;
 mod pools;
+mod shm;
 mod slab;
 mod slot;
 #[cfg(feature = "test-devices")]
