@@ -234,6 +234,18 @@ export interface NativeBinding {
   /** Sets `words[4]` to 1 for a view, 0 for a copy. */
   bufferViewOrCopyTo(buffer: number, manager: number): number
 
+  arrowExport(buffer: number, format: string, offset: number, length: number): object
+  /** Sets `words` 0 and 1 to the addresses of the array and its schema. */
+  arrowAddresses(array: object): void
+  arrowIsConsumed(array: object): boolean
+  arrowRelease(array: object): void
+  arrowImport(array: bigint, schema: bigint): { buffer: number; format: string; length: number; bitOffset: number }
+  dlpackExport(buffer: number, format: string, shape: number[], strides: number[] | undefined, offset: number): object
+  dlpackTake(tensor: object): bigint
+  dlpackIsConsumed(tensor: object): boolean
+  dlpackRelease(tensor: object): void
+  dlpackImport(tensor: bigint): { buffer: number; code: number; bits: number; shape: number[]; readOnly: boolean; isCopied: boolean }
+
   shmDevice(): number
   shmDefaultPool(): number
   shmPool(label: string, reserve: boolean): number

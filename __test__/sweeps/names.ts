@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path'
 import * as offheap from 'offheap'
+import * as arrow from 'offheap/arrow'
 import * as shm from 'offheap/shm'
 import ts from 'typescript'
 import { root } from '../fixtures.js'
@@ -11,6 +12,7 @@ import { root } from '../fixtures.js'
 /** The modules of the package: what names are prefixed with, where the declarations are, and what is there. */
 const modules: readonly (readonly [prefix: string, declarations: string, exports: Record<string, unknown>])[] = [
   ['', join('dist', 'index.d.ts'), offheap],
+  ['arrow.', join('dist', 'arrow', 'index.d.ts'), arrow],
   ['shm.', join('dist', 'shm', 'index.d.ts'), shm],
 ]
 

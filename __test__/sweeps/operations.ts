@@ -8,6 +8,7 @@ import { finished } from 'node:stream/promises'
 import type { Readable, Writable } from 'node:stream'
 import { inspect } from 'node:util'
 import * as offheap from 'offheap'
+import * as arrow from 'offheap/arrow'
 import * as shm from 'offheap/shm'
 import { Arena, BinaryBufferBuilder, BufferBuilder, BufferOutputStream, BufferReader, FixedSizeBufferWriter, MemoryBuffer, MemoryPool, MockOutputStream, TypedBufferBuilder } from 'offheap'
 import { backends, root } from '../fixtures.js'
@@ -36,6 +37,17 @@ function sharing(act: (buffer: MemoryBuffer) => unknown): Operation {
     using buffer = shm.memoryManager().allocateBuffer(100, { zeroFill: true })
     return act(buffer)
   })
+}
+
+/** What is done with a buffer's bytes as a struct for another library, which is released in the end. */
+function exported<Result>(buffer: MemoryBuffer, act: (handle: arrow.ArrowDeviceHandle) => Result): Result {
+  using handle = arrow.toArrowDevice(buffer, 'C')
+  return act(handle)
+}
+
+function tensor<Result>(buffer: MemoryBuffer, act: (handle: arrow.DlpackHandle) => Result): Result {
+  using handle = arrow.toDlpack(buffer, 'uint8')
+  return act(handle)
 }
 
 /** Runs `body`, and whatever comes of it `end`. */
@@ -150,6 +162,28 @@ export const operations: Operations = {
   printMemoryOverview: calm(pool, () => offheap.printMemoryOverview({ write: () => true } as never)),
   revokeShared: calm(buffer, (buffer) => offheap.revokeShared(buffer.share())),
   withTags: on(pool, (pool) => offheap.withTags({ of: 'the sweep' }, () => use(pool))),
+
+  // offheap/arrow
+  'arrow.toArrowDevice': calm(buffer, (buffer) => exported(buffer, () => undefined)),
+  'arrow.fromArrowDevice': on(buffer, (buffer) => arrow.fromArrowDevice(arrow.toArrowDevice(buffer, 'C')).buffer),
+  'arrow.unsafeFromArrowDevice': on(buffer, (buffer) => {
+    const handle = arrow.toArrowDevice(buffer, 'C')
+    return arrow.unsafeFromArrowDevice(handle.arrayAddress, handle.schemaAddress).buffer
+  }),
+  'arrow.toDlpack': calm(buffer, (buffer) => tensor(buffer, () => undefined)),
+  'arrow.fromDlpack': on(buffer, (buffer) => arrow.fromDlpack(arrow.toDlpack(buffer, 'uint8')).buffer),
+  'arrow.unsafeFromDlpack': on(buffer, (buffer) => arrow.unsafeFromDlpack(arrow.toDlpack(buffer, 'uint8').take()).buffer),
+  'arrow.ArrowDeviceHandle#arrayAddress': calm(buffer, (buffer) => exported(buffer, (handle) => handle.arrayAddress > 0n)),
+  'arrow.ArrowDeviceHandle#schemaAddress': calm(buffer, (buffer) => exported(buffer, (handle) => handle.schemaAddress > 0n)),
+  'arrow.ArrowDeviceHandle#consumed': calm(buffer, (buffer) => exported(buffer, (handle) => handle.consumed)),
+  'arrow.ArrowDeviceHandle#dispose': calm(buffer, (buffer) => exported(buffer, (handle) => handle.dispose())),
+  'arrow.ArrowDeviceHandle#[Symbol.dispose]': calm(buffer, (buffer) => exported(buffer, (handle) => handle[Symbol.dispose]())),
+  'arrow.DlpackHandle#take': on(buffer, (buffer) => tensor(buffer, (handle) => arrow.unsafeFromDlpack(handle.take()).buffer)),
+  'arrow.ArrowDeviceHandle#[Symbol.toStringTag]': calm(buffer, (buffer) => exported(buffer, (handle) => handle[Symbol.toStringTag])),
+  'arrow.DlpackHandle#[Symbol.toStringTag]': calm(buffer, (buffer) => tensor(buffer, (handle) => handle[Symbol.toStringTag])),
+  'arrow.DlpackHandle#consumed': calm(buffer, (buffer) => tensor(buffer, (handle) => handle.consumed)),
+  'arrow.DlpackHandle#dispose': calm(buffer, (buffer) => tensor(buffer, (handle) => handle.dispose())),
+  'arrow.DlpackHandle#[Symbol.dispose]': calm(buffer, (buffer) => tensor(buffer, (handle) => handle[Symbol.dispose]())),
 
   // offheap/shm: its memory is not the pool's, but the control blocks of its buffers fail.
   'shm.device': calm(pool, () => shm.device()),
@@ -679,7 +713,7 @@ export const dresses: Readonly<Record<string, Dress>> = {
 /** Names that are not swept, and why. */
 export const exempt: readonly (readonly [reason: string, names: readonly (string | RegExp)[]])[] = [
   ['an error is made of JavaScript memory only', [/^new \w+Error$/, /^\w+Error#\w+$/]],
-  ['refuses every caller', ['new Device', 'new MemoryBuffer', 'new MemoryManager', 'new MemoryPool', 'new Pin']],
+  ['refuses every caller', ['new Device', 'new MemoryBuffer', 'new MemoryManager', 'new MemoryPool', 'new Pin', 'arrow.new ArrowDeviceHandle', 'arrow.new DlpackHandle']],
   ['jemalloc answers, or changes a setting of its own', ['jemallocPeakReset', 'jemallocSetDecayMs', 'jemallocStat', 'jemallocStatsPrint', 'jemallocStatsString']],
   ['the backend prints to the stderr of the process', ['MemoryPool#printStats']],
   ['cannot be taken off again: the sweep with OFFHEAP_DEBUG_MEMORY_POOL has it', ['setupDebugHooks']],

@@ -358,7 +358,9 @@ impl MemoryManager for CudaMemoryManager {
     }
 
     fn make_sync_event(&self) -> Result<Arc<dyn SyncEvent>> {
-        Ok(Arc::new(CudaEvent::pooled(self.gpu)?))
+        // Not one that was used before: it would still be its last user's moment until it is recorded.
+        let flags = abi::EVENT_DISABLE_TIMING;
+        Ok(Arc::new(CudaEvent::create(self.gpu, flags)?))
     }
 }
 

@@ -26,6 +26,7 @@
 )]
 
 mod arguments;
+mod arrow;
 mod buffers;
 mod builders;
 mod collecting;

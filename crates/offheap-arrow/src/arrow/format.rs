@@ -30,7 +30,7 @@ impl Format {
     pub fn parse(format: &str) -> Result<Self> {
         let invalid =
             || Error::invalid_argument("format", format!("{format:?}"), "an Arrow format string");
-        let bytes = |n: usize| Ok((n * 8, n));
+        let bytes = |n: usize| -> Result<(usize, usize)> { Ok((n * 8, n)) };
         let (bits, alignment) = match format {
             "b" => (1, 1),
             "c" | "C" => bytes(1)?,

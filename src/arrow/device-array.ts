@@ -1,0 +1,156 @@
+import { DisposedError } from '../errors.js'
+import { bufferInternals, type MemoryBuffer } from '../memory-buffer.js'
+import { native, words } from '../native.js'
+import { INTERNAL } from '../token.js'
+import { checkSize, checkString, noConstructor, option, wrongReceiver, wrongType } from '../validate.js'
+import { checkAddress, exportedId } from './exported.js'
+
+/** Which elements of a buffer {@link toArrowDevice} gives. */
+export interface ArrowDeviceOptions {
+  /** The first element. 0 when absent. */
+  offset?: number | undefined
+  /** How many elements. Absent: as many as there are behind `offset`. */
+  length?: number | undefined
+}
+
+/** An array that another library made. */
+export interface ImportedArray {
+  /** Its elements, immutable. The other library's memory is released with the last slice and view. */
+  readonly buffer: MemoryBuffer
+  /** What they are: Arrow's format string, `'g'` for float64. */
+  readonly format: string
+  /** How many elements. */
+  readonly length: number
+  /** Which bit of the first byte is the first element: 0 but for `'b'`. */
+  readonly bitOffset: number
+}
+
+/** What a native struct is, to JavaScript: something to hand back. */
+type NativeStruct = object
+
+let makeHandle: (struct: NativeStruct) => ArrowDeviceHandle
+let isHandle: (value: unknown) => value is ArrowDeviceHandle
+/** The addresses of the array and its schema. */
+let addressesOf: (handle: ArrowDeviceHandle) => { array: bigint; schema: bigint }
+
+/**
+ * A buffer as an `ArrowDeviceArray` with its `ArrowSchema`, for one consumer. Made by {@link toArrowDevice}.
+ *
+ * Give the two addresses to a library that imports from Arrow's C Device interface: it moves the structs (and marks these as
+ * released), and the buffer's memory lives until it releases them. What nobody took is released by {@link dispose}, or when the
+ * handle is forgotten: keep it until the consumer has taken the structs.
+ */
+export class ArrowDeviceHandle {
+  #struct: NativeStruct | undefined
+
+  private constructor(token: typeof INTERNAL, struct: NativeStruct) {
+    if (token !== INTERNAL) throw noConstructor('ArrowDeviceHandle', 'toArrowDevice()')
+    this.#struct = struct
+  }
+
+  static {
+    makeHandle = (struct) => new ArrowDeviceHandle(INTERNAL, struct)
+    isHandle = (value): value is ArrowDeviceHandle => typeof value === 'object' && value !== null && #struct in value
+    addressesOf = (handle) => ArrowDeviceHandle.#addresses(handle)
+  }
+
+  static #of(self: unknown): NativeStruct {
+    if (!isHandle(self)) throw wrongReceiver('ArrowDeviceHandle')
+    if (self.#struct === undefined) throw new DisposedError('the array was released')
+    return self.#struct
+  }
+
+  static #addresses(self: unknown): { array: bigint; schema: bigint } {
+    native.arrowAddresses(ArrowDeviceHandle.#of(self))
+    return { array: BigInt(words[0]!), schema: BigInt(words[1]!) }
+  }
+
+  /** The address of the `ArrowDeviceArray`; of memory that the CPU reads, also that of an `ArrowArray`. */
+  get arrayAddress(): bigint {
+    return ArrowDeviceHandle.#addresses(this).array
+  }
+
+  /** The address of the `ArrowSchema`. */
+  get schemaAddress(): bigint {
+    return ArrowDeviceHandle.#addresses(this).schema
+  }
+
+  /** True once a consumer took the array, or it was released. */
+  get consumed(): boolean {
+    if (!isHandle(this)) throw wrongReceiver('ArrowDeviceHandle')
+    return this.#struct === undefined || native.arrowIsConsumed(this.#struct)
+  }
+
+  /** Releases the array unless a consumer took it. The second time it does nothing. */
+  dispose(): void {
+    if (!isHandle(this)) throw wrongReceiver('ArrowDeviceHandle')
+    const struct = this.#struct
+    if (struct === undefined) return
+    this.#struct = undefined
+    native.arrowRelease(struct)
+  }
+
+  /** The same as {@link dispose}, for `using`. */
+  [Symbol.dispose](): void {
+    ArrowDeviceHandle.prototype.dispose.call(this)
+  }
+
+  /** `'ArrowDeviceHandle'` */
+  get [Symbol.toStringTag](): string {
+    return 'ArrowDeviceHandle'
+  }
+}
+
+/** The bits of a format's elements, where they are whole bytes; what native code says is not known here. */
+function elementBytes(format: string): number | undefined {
+  const bytes: Record<string, number> = { c: 1, C: 1, s: 2, S: 2, e: 2, i: 4, I: 4, f: 4, l: 8, L: 8, g: 8 }
+  return bytes[format]
+}
+
+/**
+ * Elements of a buffer as an array for another library, without a copy. Both sides treat the bytes as immutable. Work of a stream that
+ * writes the buffer has to be done: the struct has no event.
+ *
+ * @param format Arrow's format string: `'C'` uint8, `'i'` int32, `'l'` int64, `'g'` float64, `'b'` bits, `'w:16'` 16 bytes, …
+ * @throws ERR_OFFHEAP_INVALID_ARGUMENT for what is no format, and elements at addresses that are not multiples of their size;
+ * ERR_OFFHEAP_OUT_OF_RANGE when the buffer has fewer elements; ERR_OFFHEAP_NOT_SUPPORTED for a wrapped ArrayBuffer
+ */
+export function toArrowDevice(buffer: MemoryBuffer, format: string, options?: ArrowDeviceOptions): ArrowDeviceHandle {
+  checkString(format, 'format')
+  const offset = option(options, 'offset', checkSize, 0)
+  const given = option(options, 'length', checkSize, undefined)
+  const id = exportedId(buffer)
+  const size = bufferInternals.size(buffer)
+  const bytes = elementBytes(format)
+  if (given === undefined && bytes === undefined) throw wrongType('length', `a number of elements for format '${format}'`, given)
+  const length = given ?? Math.max(Math.floor(size / bytes!) - offset, 0)
+  return makeHandle(native.arrowExport(id, format, offset, length))
+}
+
+function imported(array: bigint, schema: bigint): ImportedArray {
+  const { buffer, format, length, bitOffset } = native.arrowImport(array, schema)
+  return { buffer: bufferInternals.create(buffer, 0, undefined, undefined), format, length, bitOffset }
+}
+
+/**
+ * The array of a handle as a buffer again, as another library would take it: the handle is consumed.
+ *
+ * @throws ERR_OFFHEAP_INVALID_ARGUMENT (`Cannot import released ArrowArray`) when it was consumed; ERR_OFFHEAP_DISPOSED when it was
+ * disposed
+ */
+export function fromArrowDevice(handle: ArrowDeviceHandle): ImportedArray {
+  if (!isHandle(handle)) throw wrongType('handle', 'an ArrowDeviceHandle', handle)
+  const { array, schema } = addressesOf(handle)
+  return imported(array, schema)
+}
+
+/**
+ * Takes an array that another native library made, by the addresses of its `ArrowDeviceArray` and `ArrowSchema`, without a copy.
+ * Whatever is refused is released all the same. **The caller is trusted**: wrong addresses crash the process.
+ *
+ * @throws ERR_OFFHEAP_INVALID_ARGUMENT for a released array, and one that contradicts itself; ERR_OFFHEAP_NOT_SUPPORTED for other than
+ * one column of fixed-width elements without nulls
+ */
+export function unsafeFromArrowDevice(arrayAddress: bigint, schemaAddress: bigint): ImportedArray {
+  return imported(checkAddress(arrayAddress, 'arrayAddress'), checkAddress(schemaAddress, 'schemaAddress'))
+}
