@@ -1,0 +1,266 @@
+//! The state of a sub-allocating pool, under its lock, and the two calls that change it.
+
+use super::address_hash::AddressMap;
+use super::arena::Arena;
+use super::blocks::{Block, Blocks, State};
+use super::options::{GRANULARITY, SubAllocatorOptions};
+use super::pending::Pending;
+use super::size_class::{SizeClass, granules};
+use super::slabs::Slabs;
+use super::statistics::{OutOfMemoryReport, SubAllocatorStatistics};
+use super::streams::{StreamId, Streams};
+use super::upstream::Upstream;
+use offheap::{Error, ErrorKind, Result};
+use std::collections::{HashMap, HashSet, VecDeque};
+
+/// A chunk from upstream, by its first block.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chunk {
+    pub(super) address: u64,
+    pub(super) size: u64,
+    pub(super) first: u32,
+}
+
+/// Where a live block is recorded.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    Slot { slab: u32, slot: u32 },
+    Block { index: u32 },
+}
+
+pub(super) struct Core<U, S: Streams> {
+    pub(super) options: SubAllocatorOptions,
+    pub(super) upstream: U,
+    pub(super) streams: S,
+    pub(super) chunks: Vec<Chunk>,
+    pub(super) blocks: Blocks,
+    /// The blocks handed out that are not slots.
+    pub(super) live: AddressMap,
+    pub(super) slabs: Slabs,
+    pub(super) arenas: Vec<Arena<S::Event>>,
+    pub(super) by_stream: HashMap<StreamId, u16>,
+    /// The last stream asked for, nearly always the next one.
+    pub(super) last: Option<(StreamId, u16)>,
+    /// Blocks freed that other streams still use, by the stream that is waited for next.
+    pub(super) pending: Vec<(StreamId, VecDeque<Pending<S::Event>>)>,
+    /// Slots among them.
+    pub(super) pending_slots: HashSet<(u32, u32)>,
+    /// Other streams that use a live block.
+    pub(super) users: HashMap<u64, Vec<StreamId>>,
+    /// Events to use again.
+    pub(super) events: Vec<S::Event>,
+    pub(super) statistics: SubAllocatorStatistics,
+    pub(super) report: Option<OutOfMemoryReport>,
+}
+
+impl<U: Upstream, S: Streams> Core<U, S> {
+    pub(super) fn new(options: SubAllocatorOptions, upstream: U, streams: S) -> Self {
+        Self {
+            options,
+            upstream,
+            streams,
+            chunks: Vec::new(),
+            blocks: Blocks::default(),
+            live: AddressMap::default(),
+            slabs: Slabs::default(),
+            arenas: Vec::new(),
+            by_stream: HashMap::new(),
+            last: None,
+            pending: Vec::new(),
+            pending_slots: HashSet::new(),
+            users: HashMap::new(),
+            events: Vec::new(),
+            statistics: SubAllocatorStatistics::default(),
+            report: None,
+        }
+    }
+
+    /// `alignment` is a power of two.
+    pub(super) fn allocate(&mut self, size: u64, alignment: u64, stream: StreamId) -> Result<u64> {
+        if size == 0 {
+            return Ok(0);
+        }
+        let align = u32::try_from((alignment / GRANULARITY).max(1)).ok();
+        let (Some(wanted), Some(align)) = (granules(size), align) else {
+            return Err(self.out_of_memory(size, None));
+        };
+        let arena = self.arena_of(stream)?;
+        self.poll();
+        let (address, allocated) = if size <= self.options.small_limit && align == 1 {
+            let class = SizeClass::of(wanted);
+            match self.take_slot(arena, class) {
+                Some(address) => (address, class.size()),
+                None => self.allocate_small(size, wanted, class, arena)?,
+            }
+        } else {
+            self.allocate_general(size, wanted, align, arena)?
+        };
+        self.statistics.requested.add(size);
+        self.statistics.allocated.add(allocated);
+        self.statistics.blocks.add(1);
+        Ok(address)
+    }
+
+    /// Marks a block as handed out; its address and size.
+    pub(super) fn hand_out(&mut self, index: u32, size: u64) -> (u64, u64) {
+        let block = self.blocks.get_mut(index);
+        block.state = State::Used;
+        block.slack = (block.bytes() - size) as u8;
+        let Block { address, .. } = *block;
+        let bytes = block.bytes();
+        self.live.insert(address, index);
+        (address, bytes)
+    }
+
+    pub(super) fn free(&mut self, address: u64, size: u64, stream: StreamId) -> Result<()> {
+        if size == 0 {
+            return Ok(());
+        }
+        let place = self.find(address, size)?;
+        let arena = self.arena_of(stream)?;
+        self.poll();
+        let owner = match place {
+            Place::Slot { slab, .. } => self.slabs.get(slab).arena,
+            Place::Block { .. } => arena,
+        };
+        // A slot goes back to its slab, whose stream must not use it before this one is done.
+        let mut users = match self.users.get(&address) {
+            Some(users) => users.clone(),
+            None => Vec::new(),
+        };
+        users.retain(|&user| user != stream);
+        if owner != arena {
+            users.push(stream);
+        }
+        let events = self.record_all(&users)?;
+        if owner == arena
+            && let Err(error) = self.note_free(arena)
+        {
+            self.events
+                .extend(events.into_iter().map(|(_, event)| event));
+            return Err(error);
+        }
+
+        // Nothing fails from here on.
+        if !self.users.is_empty() {
+            self.users.remove(&address);
+        }
+        let (requested, allocated) = match place {
+            Place::Slot { slab, .. } => (size, self.slabs.get(slab).class().size()),
+            Place::Block { index } => {
+                self.live.remove(&address);
+                let block = self.blocks.get(index);
+                (block.bytes() - u64::from(block.slack), block.bytes())
+            }
+        };
+        self.statistics.requested.subtract(requested);
+        self.statistics.allocated.subtract(allocated);
+        self.statistics.blocks.subtract(1);
+        if let Place::Block { index } = place {
+            self.blocks.get_mut(index).arena = arena;
+        }
+        if events.is_empty() {
+            self.put_back(place);
+        } else {
+            self.defer(place, owner, events);
+        }
+        Ok(())
+    }
+
+    /// Finds a live block.
+    pub(super) fn find(&self, address: u64, size: u64) -> Result<Place> {
+        if size <= self.options.small_limit
+            && let Some(wanted) = granules(size)
+            && let Some(slab) = self.slabs.find(address, SizeClass::of(wanted))
+            && let Some(slot) = self.slabs.get(slab).used_slot(address)
+            && !self.is_pending_slot(slab, slot)
+        {
+            return Ok(Place::Slot { slab, slot });
+        }
+        if let Some(&index) = self.live.get(&address)
+            && granules(size) == Some(self.blocks.get(index).size)
+        {
+            return Ok(Place::Block { index });
+        }
+        Err(Error::new(ErrorKind::Corruption {
+            what: format!(
+                "pool '{}' has no live block of {size} bytes at {address:#x}",
+                self.options.name
+            ),
+        }))
+    }
+
+    /// Makes a block that nobody uses any more free.
+    pub(super) fn put_back(&mut self, place: Place) {
+        match place {
+            Place::Slot { slab, slot } => self.put_slot(slab, slot),
+            Place::Block { index } => self.insert_free(index),
+        }
+    }
+
+    /// Lets `stream` use a block of another stream: it is not used again before the work given to
+    /// `stream` until the free is complete.
+    pub(super) fn record_stream(
+        &mut self,
+        address: u64,
+        size: u64,
+        stream: StreamId,
+    ) -> Result<()> {
+        if size == 0 {
+            return Ok(());
+        }
+        self.find(address, size)?;
+        let users = self.users.entry(address).or_default();
+        if !users.contains(&stream) {
+            users.push(stream);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    pub(super) fn out_of_memory(&mut self, requested: u64, upstream: Option<Error>) -> Error {
+        let report = OutOfMemoryReport {
+            requested,
+            allocated: self.statistics.allocated.current,
+            reserved: self.statistics.reserved.current,
+            maximum: self.options.maximum,
+            largest_free: self.largest_free(),
+            upstream: upstream.map(|error| error.to_string()),
+        };
+        let error = Error::new(ErrorKind::OutOfMemory {
+            requested,
+            limit: report.maximum,
+            allocated: report.allocated,
+            pool: format!(
+                "{} ({} bytes reserved, largest free block {} bytes)",
+                self.options.name, report.reserved, report.largest_free
+            ),
+        });
+        self.statistics.out_of_memory += 1;
+        self.report = Some(report);
+        error
+    }
+
+    pub(super) fn largest_free(&self) -> u64 {
+        let largest = self
+            .arenas
+            .iter()
+            .map(|arena| arena.bins.largest(&self.blocks));
+        u64::from(largest.max().unwrap_or(0)) * GRANULARITY
+    }
+
+    /// The statistics: O(streams), and O(blocks of one bin) each for the largest free block.
+    pub(super) fn statistics(&self) -> SubAllocatorStatistics {
+        SubAllocatorStatistics {
+            slabs: self.slabs.count() as u64,
+            free_blocks: self
+                .arenas
+                .iter()
+                .map(|arena| arena.bins.count() as u64)
+                .sum(),
+            largest_free: self.largest_free(),
+            streams: self.by_stream.len() as u64,
+            ..self.statistics
+        }
+    }
+}
