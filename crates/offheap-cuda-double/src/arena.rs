@@ -10,6 +10,8 @@ use crate::result::{CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_OPERATING_SYSTEM, CUre
 pub(crate) const HEADER: u64 = 64 << 10;
 const MAGIC: u64 = 0x4F48_4355_4441_4D45;
 const SLOTS: usize = (HEADER as usize - 64) / 8;
+/// Bytes that are filled at once; filling takes time, and pages.
+const MOST_FILLED: u64 = 64 << 20;
 const PAGE: u64 = 4096;
 /// Device addresses start at a multiple of this, as on real hardware.
 const BASE_ALIGNMENT: u64 = 2 << 20;
@@ -99,6 +101,8 @@ pub(crate) struct Arena {
     /// Where the byte of `base` is mapped.
     data: usize,
     nonce: u64,
+    /// Addresses from here on have never been allocated.
+    fresh: AtomicU64,
 }
 
 impl Arena {
@@ -195,6 +199,7 @@ impl Arena {
             base,
             data,
             nonce: 0,
+            fresh: AtomicU64::new(base),
         })
     }
 
@@ -205,6 +210,21 @@ impl Arena {
         Ok(unsafe {
             std::slice::from_raw_parts(header.base() as *const AtomicU64, HEADER as usize / 8)
         })
+    }
+
+    /// Notes the device for whoever opens the file.
+    ///
+    /// # Errors
+    /// `CUDA_ERROR_INVALID_HANDLE` without a header.
+    pub(crate) fn set_device(&self, ordinal: u64) -> Result<(), CUresult> {
+        self.header()?[3].store(ordinal, Ordering::Release);
+        Ok(())
+    }
+
+    /// # Errors
+    /// `CUDA_ERROR_INVALID_HANDLE` without a header.
+    pub(crate) fn device(&self) -> Result<u64, CUresult> {
+        Ok(self.header()?[3].load(Ordering::Acquire))
     }
 
     /// The first device address.
@@ -260,12 +280,24 @@ impl Arena {
                 .is_ok_and(|header| header[8 + slot as usize].load(Ordering::Acquire) == id)
     }
 
+    /// Memory up to `end` is allocated. Filled with 0xCB the first time, since a device's memory is not zero; more than
+    /// 64 MiB at once stay zero, which costs no pages.
+    pub(crate) fn first_use(&self, end: u64) {
+        let start = self.fresh.fetch_max(end, Ordering::AcqRel);
+        if start < end && end - start <= MOST_FILLED {
+            self.fill(start, 0xCB, end - start);
+        }
+    }
+
+    fn fill(&self, address: u64, byte: u8, size: u64) {
+        // SAFETY: the callers' ranges lie in this arena, whose bytes are mapped for writing.
+        unsafe { std::ptr::write_bytes(self.data(address) as *mut u8, byte, size as usize) };
+    }
+
     /// Fills freed memory with 0xDB. Beyond 64 MiB the pages go back to the operating system instead.
     pub(crate) fn poison(&self, address: u64, size: u64) {
-        const MOST: u64 = 64 << 20;
-        if size <= MOST {
-            // SAFETY: the range lies in this arena (the caller's block did), whose bytes are mapped for writing.
-            unsafe { std::ptr::write_bytes(self.data(address) as *mut u8, 0xDB, size as usize) };
+        if size <= MOST_FILLED {
+            self.fill(address, 0xDB, size);
             return;
         }
         let offset = (HEADER + (address - self.base)) as libc::off_t;

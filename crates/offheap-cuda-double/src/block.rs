@@ -67,7 +67,11 @@ impl Block {
     pub(crate) fn data(&self, address: u64) -> usize {
         match &self.backing {
             Backing::Arena(arena) => arena.data(address),
-            Backing::Mapped(_) | Backing::Foreign => address as usize,
+            Backing::Mapped(mapping) => {
+                debug_assert!(address >= mapping.base() as u64);
+                address as usize
+            }
+            Backing::Foreign => address as usize,
         }
     }
 

@@ -2,9 +2,9 @@
 
 use core::ffi::{CStr, c_char, c_void};
 
-use crate::block::Kind;
 use crate::driver::{self, State, as_number, lock, settings};
 use crate::engine::{advance, everything};
+use crate::left::Left;
 use crate::result::{CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_INVALID_VALUE, CUDA_SUCCESS, CUresult};
 
 /// Stops a panic from leaving the library.
@@ -25,92 +25,51 @@ unsafe fn symbol_name(symbol: *const c_char) -> Option<String> {
         .map(str::to_owned)
 }
 
+fn left() -> Left {
+    Left::of(lock().state())
+}
+
 /// Allocations whose free has not been submitted: device, pool, host, managed and imported memory. Registrations of
 /// the program's own memory are not counted.
 #[unsafe(no_mangle)]
 pub extern "C" fn offheap_cuda_double_live_blocks() -> u64 {
-    guarded(u64::MAX, || {
-        let mut guard = lock();
-        guard
-            .state()
-            .blocks
-            .values()
-            .filter(|block| !matches!(block.kind, Kind::Registered(_)))
-            .count() as u64
-    })
+    guarded(u64::MAX, || left().blocks)
 }
 
 /// The bytes of the same, as they were asked for.
 #[unsafe(no_mangle)]
 pub extern "C" fn offheap_cuda_double_live_bytes() -> u64 {
-    guarded(u64::MAX, || {
-        let mut guard = lock();
-        let blocks = guard
-            .state()
-            .blocks
-            .values()
-            .filter(|block| !matches!(block.kind, Kind::Registered(_)));
-        blocks.map(|block| block.size).sum()
-    })
+    guarded(u64::MAX, || left().bytes)
 }
 
 /// Registrations of the program's own memory that have not ended.
 #[unsafe(no_mangle)]
 pub extern "C" fn offheap_cuda_double_live_registrations() -> u64 {
-    guarded(u64::MAX, || {
-        let mut guard = lock();
-        guard
-            .state()
-            .blocks
-            .values()
-            .filter(|block| matches!(block.kind, Kind::Registered(_)))
-            .count() as u64
-    })
-}
-
-/// Events that are not destroyed.
-#[unsafe(no_mangle)]
-pub extern "C" fn offheap_cuda_double_live_events() -> u64 {
-    guarded(u64::MAX, || lock().state().events.len() as u64)
+    guarded(u64::MAX, || left().registrations)
 }
 
 /// Streams that are not destroyed, without default streams.
 #[unsafe(no_mangle)]
 pub extern "C" fn offheap_cuda_double_live_streams() -> u64 {
-    guarded(u64::MAX, || {
-        let mut guard = lock();
-        let state = guard.state();
-        let defaults: usize = state
-            .contexts
-            .values()
-            .map(|context| 1 + context.per_thread.len())
-            .sum();
-        let streams = state
-            .streams
-            .values()
-            .filter(|stream| !stream.destroyed)
-            .count();
-        streams.saturating_sub(defaults) as u64
-    })
+    guarded(u64::MAX, || left().streams)
+}
+
+/// Events that are not destroyed.
+#[unsafe(no_mangle)]
+pub extern "C" fn offheap_cuda_double_live_events() -> u64 {
+    guarded(u64::MAX, || left().events)
 }
 
 /// Work that is submitted and has not run, in all streams.
 #[unsafe(no_mangle)]
 pub extern "C" fn offheap_cuda_double_pending_work() -> u64 {
-    guarded(u64::MAX, || {
-        lock()
-            .state()
-            .streams
-            .values()
-            .map(|stream| stream.submitted - stream.executed)
-            .sum()
-    })
+    guarded(u64::MAX, || left().pending)
 }
 
 /// How often work has touched memory before its allocation or after its free, in stream order.
 #[unsafe(no_mangle)]
 pub extern "C" fn offheap_cuda_double_violations() -> u64 {
-    guarded(u64::MAX, || lock().state().violations)
+    guarded(u64::MAX, || left().violations)
 }
 
 /// Virtual nanoseconds since `cuInit`: the furthest of all streams.

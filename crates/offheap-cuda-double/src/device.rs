@@ -23,6 +23,8 @@ pub(crate) struct Device {
     /// The primary context while it is retained, and how often.
     pub(crate) primary: Option<u64>,
     pub(crate) retained: u32,
+    /// How the primary context waits; kept, without effect.
+    pub(crate) flags: u32,
     pub(crate) default_pool: u64,
     /// The pool that `cuMemAllocAsync` uses.
     pub(crate) current_pool: u64,
@@ -44,6 +46,7 @@ impl Device {
             used: 0,
             primary: None,
             retained: 0,
+            flags: 0,
             default_pool: 0,
             current_pool: 0,
         })

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::arena::Arena;
-use crate::block::{Backing, Block, Kind, Place};
+use crate::block::{Backing, Block, GRANULE, Kind, Place};
 use crate::call_log::CallLog;
 use crate::config::Config;
 use crate::context::{self, Context};
 use crate::device::Device;
 use crate::event::Event;
 use crate::failures::Failures;
+use crate::left::Left;
 use crate::pool::Pool;
 use crate::result::{
     CUDA_ERROR_CONTEXT_IS_DESTROYED, CUDA_ERROR_INVALID_CONTEXT, CUDA_ERROR_INVALID_DEVICE,
@@ -160,6 +161,15 @@ pub(crate) fn initialize() -> Result<(), CUresult> {
     *guard = Some(driver);
     INITIALIZED.store(true, Ordering::Release);
     Ok(())
+}
+
+/// What is left of all that was made, for the log's last line.
+pub(crate) fn left() -> String {
+    // Another thread may be in the driver when the process exits, and never come out.
+    let Ok(guard) = DRIVER.try_lock() else {
+        return "in use".to_owned();
+    };
+    guard.as_ref().map(Left::of).unwrap_or_default().to_string()
 }
 
 /// Forgets everything, and reads the environment again at the next call.
@@ -374,6 +384,9 @@ impl Driver {
         backing: Backing,
     ) {
         let ordered = !matches!(kind, Kind::Pool(_));
+        if let (Backing::Arena(arena), Kind::Plain | Kind::Pool(_)) = (&backing, &kind) {
+            arena.first_use(address + size.next_multiple_of(GRANULE));
+        }
         let block = Block {
             id: number(),
             address,
@@ -408,6 +421,12 @@ impl Driver {
             Kind::Pool(token) => {
                 if let (Some(pool), Some(number)) = (self.pools.get_mut(&token), pool_free) {
                     pool.settle(block.rounded(), number);
+                }
+                self.drop_pool_if_done(token);
+            }
+            Kind::ImportedFromPool(token) => {
+                if let Some(pool) = self.pools.get_mut(&token) {
+                    pool.live -= 1;
                 }
                 self.drop_pool_if_done(token);
             }

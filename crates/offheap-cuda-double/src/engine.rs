@@ -183,6 +183,17 @@ pub(crate) fn advance(guard: Guard, targets: Vec<Point>) -> Guard {
     run(guard, targets, true).0
 }
 
+/// Runs a stream up to a point as far as that needs nobody else, for a query. Tells whether it is reached.
+pub(crate) fn attempt(guard: Guard, point: Point) -> (Guard, bool) {
+    let (mut guard, _) = run(guard, vec![point], false);
+    let reached = guard
+        .state()
+        .streams
+        .get(&point.0)
+        .is_none_or(|stream| stream.executed >= point.1);
+    (guard, reached)
+}
+
 /// As [`advance`]; without patience it returns when others must act first. Tells whether something ran.
 fn run(mut guard: Guard, mut targets: Vec<Point>, patient: bool) -> (Guard, bool) {
     let mut progressed = false;

@@ -45,6 +45,10 @@ pub(crate) fn enter(
     needs: Needs,
     body: impl FnOnce() -> Outcome,
 ) -> CUresult {
+    // Locks that another thread held at the fork stay held in the child: nothing may be touched.
+    if FORKED.load(Ordering::Acquire) {
+        return CUDA_ERROR_NOT_INITIALIZED;
+    }
     let run = || -> Outcome {
         let settings = driver::settings();
         settings.log().count(symbol);
@@ -64,7 +68,7 @@ pub(crate) fn enter(
                 Err(code)
             };
         }
-        if needs == Needs::Driver && (FORKED.load(Ordering::Acquire) || !driver::is_initialized()) {
+        if needs == Needs::Driver && !driver::is_initialized() {
             return Err(CUDA_ERROR_NOT_INITIALIZED);
         }
         body()

@@ -26,6 +26,8 @@ mod entry;
 mod event;
 mod failures;
 mod free_space;
+mod ipc_handle;
+mod left;
 mod pool;
 pub mod result;
 mod shared_event;

@@ -1,10 +1,23 @@
 //! Order, virtual time and visibility of work.
 
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "calls of the double: wrong arguments are errors, not crashes"
+)]
+
 mod support;
 
 use support::*;
 
 const NOT_READY: u32 = 600;
+
+fn set_speed(bytes_per_second: u64) {
+    assert_eq!(
+        offheap_cuda_double::control::offheap_cuda_double_set_stream_speed(bytes_per_second),
+        0
+    );
+}
 
 #[test]
 fn a_copy_is_not_visible_before_its_stream_is_waited_for() {
@@ -136,6 +149,19 @@ fn fills_and_copies_inside_the_device_do_not_wait_without_a_stream() {
 }
 
 #[test]
+fn copies_from_host_to_host_are_done_at_once() {
+    let _double = Double::new(&[]);
+    let (from, to, stream) = (host_allocate(64, 0), host_allocate(64, 0), new_stream());
+    from.fill(7);
+    let (source, target) = (from.as_ptr().addr() as u64, to.as_ptr().addr() as u64);
+    assert_eq!(
+        unsafe { offheap_cuda_double::api::copy::cuMemcpyAsync(target, source, 64, stream) },
+        0
+    );
+    assert_eq!(to, [7; 64]);
+}
+
+#[test]
 fn per_thread_streams_are_per_thread() {
     let _double = Double::new(&[]);
     let per_thread: CUstream = std::ptr::without_provenance_mut(CU_STREAM_PER_THREAD as usize);
@@ -231,11 +257,13 @@ fn a_destroyed_stream_runs_what_it_has() {
 
 #[test]
 fn a_slow_stream_finishes_by_itself_and_partly_first() {
-    let _double = Double::new(&[("STREAM_SPEED", "200000000"), ("MEMORY", "268435456")]);
+    let _double = Double::new(&[("MEMORY", "268435456")]);
     let size = 32 << 20;
     let (stream, address) = (new_stream(), allocate(size));
     fill_async(address, 1, size, stream);
     assert_eq!(sync(stream), 0);
+    // 8 seconds, of which the test does not wait for the end.
+    set_speed(4 << 20);
     fill_async(address, 2, size, stream);
     assert_eq!(query(stream), NOT_READY);
     // The front arrives before the back: the copy is in flight, and nobody waits for it.
@@ -243,8 +271,69 @@ fn a_slow_stream_finishes_by_itself_and_partly_first() {
         std::thread::yield_now();
     }
     assert_eq!(peek(address + size as u64 - 1, 1), [1]);
+    set_speed(10 << 30);
     while query(stream) == NOT_READY {
         std::thread::yield_now();
     }
     assert_eq!(peek(address + size as u64 - 1, 1), [2]);
+}
+
+#[test]
+fn pageable_memory_can_block_the_caller() {
+    let _double = Double::new(&[("PAGEABLE", "sync")]);
+    let (stream, address) = (new_stream(), allocate(64));
+    let source = vec![1; 64];
+    upload_async(address, &source, stream);
+    assert_eq!(peek(address, 64), [1; 64]);
+    let pinned = host_allocate(64, 0);
+    pinned.fill(2);
+    upload_async(address, pinned, stream);
+    assert_eq!(peek(address, 64), [1; 64], "page-locked memory does not");
+    sync(stream);
+}
+
+#[test]
+fn slow_streams_move_at_the_same_time_and_calls_come_between() {
+    let _double = Double::new(&[("STREAM_SPEED", "4000000"), ("MEMORY", "268435456")]);
+    let size = 32 << 20;
+    let streams = [new_stream(), new_stream()];
+    let blocks = [allocate(size), allocate(size)];
+    for (stream, block) in streams.into_iter().zip(blocks) {
+        fill_async(block, 1, size, stream);
+    }
+    while !blocks.iter().all(|&block| peek(block, 1) == [1]) {
+        std::thread::yield_now();
+    }
+    assert!(
+        streams.iter().all(|&stream| query(stream) == NOT_READY),
+        "both began before either ended"
+    );
+    allocate(64);
+    set_speed(10 << 30);
+    assert!(streams.iter().all(|&stream| sync(stream) == 0));
+    assert!(
+        blocks
+            .iter()
+            .all(|&block| peek(block + size as u64 - 1, 1) == [1])
+    );
+}
+
+#[test]
+fn freeing_waits_for_a_slow_copy() {
+    let _double = Double::new(&[("STREAM_SPEED", "400000000"), ("MEMORY", "268435456")]);
+    let size = 16 << 20;
+    let (stream, address) = (new_stream(), allocate(size));
+    let bytes = host_allocate(size, 0);
+    bytes.fill(9);
+    upload_async(address, bytes, stream);
+    // The pages would be gone under the copy if it did not wait.
+    assert_eq!(
+        unsafe { offheap_cuda_double::api::host::cuMemFreeHost(bytes.as_mut_ptr().cast()) },
+        0
+    );
+    assert_eq!(query(stream), 0);
+    assert_eq!(peek(address + size as u64 - 1, 1), [9]);
+    fill_async(address, 1, size, stream);
+    assert_eq!(free(address), 0);
+    assert_eq!(query(stream), 0);
 }

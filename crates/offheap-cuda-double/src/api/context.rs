@@ -117,14 +117,26 @@ cuda_api! {
         release(lock(), dev, true)
     }
 
-    /// Whether it is retained, and its flags (always 0).
+    /// Whether it is retained, and its flags.
     [Driver] fn cuDevicePrimaryCtxGetState(dev: CUdevice, flags: *mut c_uint, active: *mut c_int) {
-        let is_active = lock().state().device(dev)?.primary.is_some();
+        let mut guard = lock();
+        let device = guard.state().device(dev)?;
+        let (is_active, found) = (device.primary.is_some(), device.flags);
         // SAFETY: the caller's promise for out-parameters.
         unsafe {
-            store(flags, 0)?;
+            store(flags, found)?;
             store(active, c_int::from(is_active))
         }
+    }
+
+    /// Sets its flags: how the host waits. Kept, without effect.
+    [Driver] fn cuDevicePrimaryCtxSetFlags_v2(dev: CUdevice, flags: c_uint) {
+        // One way to wait at most: spin 1, yield 2, block 4; the others are mapping, local memory, dumps.
+        if flags & !0xFF != 0 || (flags & 7).count_ones() > 1 {
+            return Err(CUDA_ERROR_INVALID_VALUE);
+        }
+        lock().state().device_mut(dev)?.flags = flags;
+        Ok(())
     }
 
     /// The context that the thread has bound, or null.

@@ -43,7 +43,7 @@ fn attribute(number: c_uint, ordinal: CUdevice) -> Option<c_int> {
         115 => c_int::from(config.pools), // memory pools
         119 => c_int::from(config.pools), // pool handles: POSIX file descriptors
         125 => 1,                         // IPC events
-        1..=150 => 0,
+        _ if (1..=150).contains(&number) => 0,
         _ => return None,
     })
 }

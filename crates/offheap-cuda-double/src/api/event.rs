@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::abi::{CU_EVENT_DISABLE_TIMING, CU_EVENT_INTERPROCESS, CUevent, CUstream};
 use crate::driver::{Driver, EVENT, State, as_handle, as_number, handle, lock};
-use crate::engine::{advance, order, submit};
+use crate::engine::{advance, attempt, order, submit};
 use crate::entry::{Outcome, cuda_api, store};
 use crate::event::{Event, Record};
 use crate::result::{
@@ -124,8 +124,14 @@ fn query(event: CUevent) -> Outcome {
     if limit == 0 || event.queries <= limit {
         return Err(CUDA_ERROR_NOT_READY);
     }
-    guard = advance(guard, vec![point]);
-    guard.state().current().map(|_| ())
+    let reached;
+    (guard, reached) = attempt(guard, point);
+    guard.state().current()?;
+    if reached {
+        Ok(())
+    } else {
+        Err(CUDA_ERROR_NOT_READY)
+    }
 }
 
 fn synchronize(event: CUevent) -> Outcome {

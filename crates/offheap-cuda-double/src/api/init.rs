@@ -5,13 +5,14 @@ use core::ffi::{c_char, c_int, c_uint};
 use crate::driver;
 use crate::entry::{EXITING, FORKED, Outcome, cuda_api, store};
 use crate::result::{
-    CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NO_DEVICE, CUDA_ERROR_NOT_INITIALIZED, CUDA_ERROR_UNKNOWN,
-    CUresult, name, text,
+    CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NO_DEVICE, CUDA_ERROR_UNKNOWN, CUresult, name, text,
 };
 use std::sync::atomic::Ordering;
 
 extern "C" fn at_exit() {
-    driver::settings().log().line("exit");
+    driver::settings()
+        .log()
+        .line(&format!("exit {}", driver::left()));
     EXITING.store(true, Ordering::Release);
 }
 
@@ -28,9 +29,6 @@ fn initialize(flags: c_uint) -> Outcome {
     }
     if flags != 0 {
         return Err(CUDA_ERROR_INVALID_VALUE);
-    }
-    if FORKED.load(Ordering::Acquire) {
-        return Err(CUDA_ERROR_NOT_INITIALIZED);
     }
     if settings.config.no_device || settings.config.devices == 0 {
         return Err(CUDA_ERROR_NO_DEVICE);

@@ -6,5 +6,8 @@ pub mod device;
 pub mod event;
 pub mod host;
 pub mod init;
+pub mod ipc;
 pub mod memory;
+pub mod pointer;
+pub mod pool;
 pub mod stream;

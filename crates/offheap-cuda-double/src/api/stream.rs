@@ -1,11 +1,11 @@
 //! Streams.
 
-use core::ffi::{c_int, c_uint, c_void};
+use core::ffi::{c_int, c_uint, c_ulonglong, c_void};
 
 use crate::abi::{CU_STREAM_NON_BLOCKING, CUcontext, CUdeviceptr, CUevent, CUhostFn, CUstream};
 use crate::block::Kind;
 use crate::driver::{Driver, STREAM, State, as_handle, handle, lock};
-use crate::engine::{advance, depend, submit};
+use crate::engine::{advance, attempt, depend, submit};
 use crate::entry::{Outcome, cuda_api, store};
 use crate::result::{CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_READY, CUresult};
 use crate::stream::{Stream, Work};
@@ -77,9 +77,15 @@ fn query(stream: CUstream) -> Outcome {
     if limit == 0 || stream.queries <= limit {
         return Err(CUDA_ERROR_NOT_READY);
     }
-    let target = (id, stream.submitted);
-    guard = advance(guard, vec![target]);
-    guard.state().current().map(|_| ())
+    let point = (id, stream.submitted);
+    let reached;
+    (guard, reached) = attempt(guard, point);
+    guard.state().current()?;
+    if reached {
+        Ok(())
+    } else {
+        Err(CUDA_ERROR_NOT_READY)
+    }
 }
 
 fn wait_event(driver: &mut Driver, stream: CUstream, event: CUevent) -> Outcome {
@@ -148,6 +154,13 @@ cuda_api! {
         let found = driver.streams.get(&id).map_or(0, |stream| stream.flags);
         // SAFETY: the caller's promise for out-parameters.
         unsafe { store(flags, found) }
+    }
+
+    /// A number that no other stream of the process has.
+    [Driver] fn cuStreamGetId(hStream: CUstream, streamId: *mut c_ulonglong) {
+        let id = lock().state().stream(hStream)?;
+        // SAFETY: the caller's promise for out-parameters.
+        unsafe { store(streamId, id) }
     }
 
     /// The priority of a stream.

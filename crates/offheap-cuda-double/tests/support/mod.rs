@@ -1,5 +1,9 @@
 //! Calls of the double without `unsafe` at every line, and one test at a time.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "calls of the double: wrong arguments are errors, not crashes"
+)]
 
 use std::ffi::{CString, c_void};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -31,7 +35,6 @@ impl Double {
             unsafe { std::env::set_var(format!("OFFHEAP_CUDA_DOUBLE_{name}"), value) };
         }
         control::offheap_cuda_double_reset();
-        while unbind() {}
         Self(guard)
     }
 
@@ -42,10 +45,6 @@ impl Double {
         bind(retain(0));
         double
     }
-}
-
-fn unbind() -> bool {
-    unsafe { context::cuCtxPopCurrent_v2(std::ptr::null_mut()) == 0 }
 }
 
 pub fn retain(device: i32) -> CUcontext {
@@ -190,4 +189,30 @@ pub fn violations() -> u64 {
 
 pub fn live_blocks() -> u64 {
     control::offheap_cuda_double_live_blocks()
+}
+
+/// Runs a test of this binary, by its name, in another process.
+pub fn child(test: &str, variables: &[(&str, &str)]) -> std::process::Command {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args([
+        "--exact",
+        test,
+        "--ignored",
+        "--nocapture",
+        "--test-threads=1",
+    ]);
+    command.envs(variables.iter().copied());
+    command
+}
+
+pub fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub fn from_hex<const N: usize>(text: &str) -> [u8; N] {
+    let mut bytes = [0; N];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[index * 2..][..2], 16).unwrap();
+    }
+    bytes
 }
