@@ -149,6 +149,19 @@ fn fills_and_copies_inside_the_device_do_not_wait_without_a_stream() {
 }
 
 #[test]
+fn copies_from_host_to_host_are_done_at_once() {
+    let _double = Double::new(&[]);
+    let (from, to, stream) = (host_allocate(64, 0), host_allocate(64, 0), new_stream());
+    from.fill(7);
+    let (source, target) = (from.as_ptr().addr() as u64, to.as_ptr().addr() as u64);
+    assert_eq!(
+        unsafe { offheap_cuda_double::api::copy::cuMemcpyAsync(target, source, 64, stream) },
+        0
+    );
+    assert_eq!(to, [7; 64]);
+}
+
+#[test]
 fn per_thread_streams_are_per_thread() {
     let _double = Double::new(&[]);
     let per_thread: CUstream = std::ptr::without_provenance_mut(CU_STREAM_PER_THREAD as usize);

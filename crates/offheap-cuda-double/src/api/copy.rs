@@ -3,7 +3,7 @@
 use core::ffi::{c_uchar, c_uint, c_ushort, c_void};
 
 use crate::abi::{CUcontext, CUdeviceptr, CUstream};
-use crate::block::Place;
+use crate::block::{Kind, Place};
 use crate::driver::{Driver, State, as_number, lock};
 use crate::engine::{advance, submit};
 use crate::entry::{Outcome, cuda_api};
@@ -41,6 +41,14 @@ fn is_device(place: &Place) -> bool {
     place.block.as_ref().is_some_and(|block| block.is_device())
 }
 
+/// Memory of the host, page-locked or not; managed memory is neither the host's nor a device's.
+fn is_host(place: &Place) -> bool {
+    place
+        .block
+        .as_ref()
+        .is_none_or(|block| matches!(block.kind, Kind::Host(_) | Kind::Registered(_)))
+}
+
 /// A copy on a stream. The source is read when it runs.
 fn copy(destination: End, source: End, length: usize, stream: CUstream, until: Until) -> Outcome {
     let mut guard = lock();
@@ -53,7 +61,9 @@ fn copy(destination: End, source: End, length: usize, stream: CUstream, until: U
     let source = source.place(driver, length)?;
     let pageable = destination.block.is_none() || source.block.is_none();
     // Between two places of the device the host does not wait, whatever the function.
+    // From host to host it does, whatever the function.
     let wait = until == Until::Done && !(is_device(&destination) && is_device(&source))
+        || is_host(&destination) && is_host(&source)
         || driver.pageable_blocks && pageable;
     let point = submit(
         driver,
