@@ -114,6 +114,12 @@ export declare function bytesToHex(a: number | Uint8Array): string
 /** Sets this environment up: once, before any other call. */
 export declare function configure(words: ArrayBuffer, makeError: (code: string, message: string, detail: string, requested: number, limit: number, allocated: number, pool: string) => Error, options: number): NativeCapabilities
 
+/** How many GPUs there are; none where there is no driver. */
+export declare function cudaDeviceCount(): number
+
+/** Whether there is a GPU to work with, and why not. */
+export declare function cudaStatus(): NativeCudaStatus
+
 /** Puts debug hooks over all domains; returns the callback's number. */
 export declare function debugSetup(onError: string, quarantine: number, depth: number): number
 
@@ -264,6 +270,26 @@ export interface NativeCorruption {
   message: string
   /** All of it. */
   text: string
+}
+
+/** What was found. Absent texts are empty, absent numbers -1. */
+export interface NativeCudaStatus {
+  /** Whether there is a driver and a GPU. */
+  available: boolean
+  /** Why not, in a word. */
+  reason: string
+  /** The same as a sentence. */
+  message: string
+  /** The library that was loaded. */
+  library: string
+  /** The names that were tried. */
+  searched: Array<string>
+  /** The function that is missing. */
+  symbol: string
+  /** The driver's code. */
+  driverCode: number
+  /** The newest CUDA that the driver knows, as 1000 × major + 10 × minor. */
+  driverVersion: number
 }
 
 /** What fails; see `Failing` of the core. Absent numbers are -1, absent texts empty. */

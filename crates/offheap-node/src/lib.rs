@@ -29,6 +29,7 @@ mod arguments;
 mod buffers;
 mod builders;
 mod collecting;
+mod cuda;
 mod debugging;
 mod devices;
 mod domains;
