@@ -162,8 +162,12 @@ class Fuzz {
         () => offheap.MemoryBuffer.wrap(new Uint8Array(32)),
         () => offheap.MemoryBuffer.wrap(new SharedArrayBuffer(8)),
         () => this.#keep(this.#own.allocateBuffer(64)).sliceMutable(3, 40),
+        () => this.#keep(this.#own.allocateBuffer(30)).viewOn(offheap.cpuDevice()),
+        () => offheap.MemoryBuffer.wrap(new Uint8Array(10)).viewOn(this.#alive('MemoryManager') as offheap.MemoryManager),
         () => this.#shown(),
       ])(),
+    Device: () => offheap.cpuDevice(),
+    MemoryManager: () => this.#pick([() => offheap.defaultCpuMemoryManager(), () => offheap.cpuMemoryManager(this.#own.limit(100_000))])(),
     Pin: () => this.#keep(this.#own.allocateBuffer(8)).pin(),
     BufferBuilder: () => {
       const builder = new offheap.BufferBuilder({ pool: this.#own })
@@ -253,6 +257,8 @@ class Fuzz {
     () => true,
     () => Object.create(offheap.MemoryBuffer.prototype) as unknown,
     () => Object.create(offheap.MemoryPool.prototype) as unknown,
+    () => Object.create(offheap.MemoryManager.prototype) as unknown,
+    () => Object.create(offheap.Device.prototype) as unknown,
     () => this.#dead('MemoryPool'),
     () => this.#dead('BufferBuilder'),
     () => this.#own.limit(0),
@@ -300,6 +306,8 @@ class Fuzz {
     () => [this.#alive('MemoryBuffer'), new Uint8Array(3)],
     () => this.#alive('MemoryPool'),
     () => this.#alive('BufferReader'),
+    () => this.#alive('MemoryManager'),
+    () => this.#alive('Device'),
     () => this.#file,
     () => this.#keep(this.#own.share()),
     () => this.#keep(this.#keep(this.#own.allocateBuffer(8)).share()),
@@ -388,7 +396,9 @@ class Fuzz {
     if (target.name === 'MemoryPool#log' && (first === undefined || (typeof first === 'string' && first !== ''))) return [devNull, ...values.slice(1)]
     if (target.name === 'MemoryPool#debug' || target.name === 'setupDebugHooks') {
       if (first !== undefined && (typeof first !== 'object' || first === null)) return values
-      return [{ ...(types.isProxy(first) ? {} : first), onError: () => undefined }, ...values.slice(1)]
+      // Descriptors: a getter that throws is for the call to meet, not for us.
+      const given = types.isProxy(first) ? {} : Object.getOwnPropertyDescriptors(first ?? {})
+      return [Object.defineProperties({}, { ...given, onError: { value: () => undefined } }), ...values.slice(1)]
     }
     if (target.name !== 'MemoryBuffer.unsafeForeign') return values
     const [address, size, owner] = values

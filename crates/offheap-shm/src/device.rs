@@ -2,7 +2,6 @@
 
 use crate::failure::NAME;
 use crate::manager::SharedMemoryManager;
-use crate::options::SharedMemoryOptions;
 use crate::source::{SHARED_MEMORY, SharedMemorySource};
 use offheap::{
     Device, DeviceType, Error, Location, MemoryManager, Pool, Result, register_device_mapper,
@@ -18,12 +17,8 @@ pub struct SharedMemoryDevice {
 static DEVICE: LazyLock<Arc<SharedMemoryDevice>> = LazyLock::new(|| {
     // `device_for` finds it, too, unless another extension was first to take the code.
     drop(register_device_mapper(DeviceType::EXT_DEV, find));
-    let source = SharedMemorySource::new(SharedMemoryOptions {
-        freezable: true,
-        ..SharedMemoryOptions::default()
-    });
     Arc::new(SharedMemoryDevice {
-        pool: Pool::custom(source.unwrap_or_default()),
+        pool: Pool::custom(SharedMemorySource::default()),
     })
 });
 
@@ -44,7 +39,7 @@ pub fn shared_memory_device() -> Arc<dyn Device> {
     device
 }
 
-/// The pool that the device's default manager has its memory from. Blocks are freezable.
+/// The pool that the device's default manager has its memory from.
 pub fn shared_memory_pool() -> Pool {
     DEVICE.pool.clone()
 }

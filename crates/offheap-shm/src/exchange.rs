@@ -51,21 +51,32 @@ impl FromStr for SharedBufferHandle {
     }
 }
 
-/// The shared memory in which a block lies.
-fn memory_of_block(block: &Block) -> Option<SharedMemory> {
+/// The shared memory in which a buffer lies, and whether it is a pool's block. Not for users: writing it would
+/// change a buffer that does not change.
+fn memory_of(buffer: &DeviceBuffer) -> Option<(SharedMemory, bool)> {
+    let block = buffer.block();
     if block.location() != SHARED_MEMORY {
         return None;
     }
     match block.owner() {
-        Some(owner) => owner.downcast_ref::<SharedMemory>().cloned(),
+        Some(owner) => Some((owner.downcast_ref::<SharedMemory>()?.clone(), false)),
         // Adaptors may put a guard before what they give, so any address in the memory will do.
-        None => registry::find(block.as_ptr().addr().get()),
+        None => Some((registry::find(block.as_ptr().addr().get())?, true)),
     }
 }
 
-/// The shared memory in which a buffer lies; `None` of other memory, and of a pool's block of no bytes.
-pub fn memory_of(buffer: &DeviceBuffer) -> Option<SharedMemory> {
-    memory_of_block(buffer.block())
+/// Whether a buffer lies in shared memory: whether [`export`] can name it without a copy. A buffer of no
+/// bytes from a pool has no memory, and can be exported all the same.
+pub fn is_shared(buffer: &DeviceBuffer) -> bool {
+    memory_of(buffer).is_some()
+}
+
+#[cold]
+fn not_shared(buffer: &DeviceBuffer) -> Error {
+    Error::not_supported(format!(
+        "memory of {} is not shared between processes: copy it to a manager of shared memory",
+        buffer.location()
+    ))
 }
 
 /// What buffers of no bytes are exported as: a pool gives them no memory.
@@ -84,17 +95,17 @@ fn empty() -> Result<SharedMemory> {
 /// Names a buffer of shared memory, or a slice of one, for other processes of the same user. They can open
 /// it as long as its memory lives here; what they have opened then lives on.
 ///
-/// Memory of a [freezable](SharedMemoryOptions::freezable) pool, as the default one, is frozen where the
-/// system can: nobody who opens it can write. The buffer here stays what it is, but making it mutable again
-/// would change bytes that others read: whoever exported a buffer does not
+/// A pool's block is frozen where the system can: nobody who opens it can write. (Of memory that is no
+/// pool's, [`freeze`](SharedMemory::freeze) is its creator's choice.) The buffer here stays what it is, but
+/// making it mutable again would change bytes that others read: whoever exported a buffer does not
 /// ([`try_into_mutable`](DeviceBuffer::try_into_mutable)).
 ///
 /// # Errors
 /// - [`NotSupported`](ErrorKind::NotSupported) for a buffer of other memory: copy it to a manager of shared
 ///   memory first (`view_or_copy_to` does when it must);
-/// - [`Disposed`](ErrorKind::Disposed) when its memory was revoked.
+/// - [`Disposed`](ErrorKind::Disposed) when its memory was [revoked](revoke).
 pub fn export(buffer: &DeviceBuffer) -> Result<SharedBufferHandle> {
-    let Some(memory) = memory_of(buffer) else {
+    let Some((memory, of_pool)) = memory_of(buffer) else {
         if buffer.is_empty() && buffer.location() == SHARED_MEMORY {
             return Ok(SharedBufferHandle {
                 memory: empty()?.handle()?,
@@ -102,12 +113,9 @@ pub fn export(buffer: &DeviceBuffer) -> Result<SharedBufferHandle> {
                 length: 0,
             });
         }
-        return Err(Error::not_supported(format!(
-            "memory of {} is not shared between processes: copy it to a manager of shared memory",
-            buffer.location()
-        )));
+        return Err(not_shared(buffer));
     };
-    if memory.is_creator() {
+    if of_pool {
         match memory.freeze() {
             Err(error) if !matches!(error.kind(), ErrorKind::NotSupported { .. }) => {
                 return Err(error);
@@ -120,6 +128,19 @@ pub fn export(buffer: &DeviceBuffer) -> Result<SharedBufferHandle> {
         offset: (buffer.address() - memory.as_ptr().addr().get()) as u64,
         length: buffer.len() as u64,
     })
+}
+
+/// Ends all handles of a buffer's memory, and so of every buffer that lies in it. What others have opened
+/// lives on. Doing so twice does nothing.
+///
+/// # Errors
+/// [`NotSupported`](ErrorKind::NotSupported) for a buffer of other memory, and for an imported one: handles
+/// are their creator's.
+pub fn revoke(buffer: &DeviceBuffer) -> Result<()> {
+    match memory_of(buffer) {
+        Some((memory, _)) => memory.revoke(),
+        None => Err(not_shared(buffer)),
+    }
 }
 
 /// Opens a buffer that another process, or this one, has [exported](export): its memory in place, for

@@ -35,6 +35,10 @@
 //! | of the same user | mode 0600, the owner is checked | mode 0600, the owner is checked | access list |
 //! | frozen for good | `F_SEAL_FUTURE_WRITE` | no | no |
 //! | after `kill -9` of the creator | nothing is left | the name is left until somebody opens it | nothing is left |
+//!
+//! Elsewhere everything is [`NotSupported`](offheap::ErrorKind::NotSupported). The parts for macOS and
+//! Windows follow the systems' documentation; they are compiled and linted for those systems, and the tests
+//! that need no `/proc` are for them, too, but they have not run there yet.
 
 mod device;
 mod exchange;
@@ -55,7 +59,7 @@ pub use device::{
     SharedMemoryDevice, default_shared_memory_manager, shared_memory_device, shared_memory_manager,
     shared_memory_pool,
 };
-pub use exchange::{SharedBufferHandle, export, import, memory_of};
+pub use exchange::{SharedBufferHandle, export, import, is_shared, revoke};
 pub use handle::SharedMemoryHandle;
 pub use manager::SharedMemoryManager;
 pub use memory::SharedMemory;

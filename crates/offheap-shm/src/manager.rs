@@ -1,7 +1,7 @@
 //! The memory manager of shared memory.
 
 use crate::device::shared_memory_device;
-use crate::exchange::memory_of;
+use crate::exchange::is_shared;
 use offheap::{
     Alignment, Block, Device, DeviceBuffer, DeviceReader, DeviceWriter, MemoryManager,
     MutableDeviceBuffer, Pool, Result, default_cpu_memory_manager,
@@ -47,7 +47,7 @@ impl MemoryManager for SharedMemoryManager {
 
     fn view_from(&self, source: &DeviceBuffer) -> Result<Option<(Block, usize)>> {
         // A view of shared memory that another manager, the CPU's say, has of it.
-        Ok(memory_of(source).map(|_| (source.block().clone(), source.offset())))
+        Ok(is_shared(source).then(|| (source.block().clone(), source.offset())))
     }
 
     // From here on it is memory like any that the CPU reads.

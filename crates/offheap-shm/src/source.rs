@@ -20,12 +20,12 @@ pub const SHARED_MEMORY: Location = Location::shared(DeviceType::EXT_DEV, -1);
 ///
 /// Each block is shared memory of its own, so that another process sees one block and not its neighbours,
 /// and a freed block can never be written again while somebody else reads it. So a block costs a file
-/// descriptor, a mapping, about ten system calls, and whole pages: 4 KiB for the smallest, and its size and
+/// descriptor, a mapping, ten system calls (Linux), and whole pages: 4 KiB for the smallest, and its size and
 /// 64 bytes more, rounded up. It is for few large blocks: many small things go into one.
 ///
 /// A block grows in place within its last page; beyond that it is copied, since shared memory has a fixed
 /// size.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SharedMemorySource {
     options: SharedMemoryOptions,
 }
@@ -36,14 +36,30 @@ fn room(size: usize) -> Option<usize> {
 }
 
 impl SharedMemorySource {
-    /// A source of memory with these options. [`export`](crate::export) freezes blocks where they are
-    /// [`freezable`](SharedMemoryOptions::freezable).
+    /// A source of memory with these options. Blocks are always
+    /// [`freezable`](SharedMemoryOptions::freezable): [`export`](crate::export) freezes them.
     ///
     /// # Errors
     /// [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for the label.
     pub fn new(options: SharedMemoryOptions) -> Result<Self> {
         options.check()?;
-        Ok(Self { options })
+        Ok(Self {
+            options: SharedMemoryOptions {
+                freezable: true,
+                ..options
+            },
+        })
+    }
+}
+
+impl Default for SharedMemorySource {
+    fn default() -> Self {
+        Self {
+            options: SharedMemoryOptions {
+                freezable: true,
+                ..SharedMemoryOptions::default()
+            },
+        }
     }
 }
 

@@ -2,16 +2,18 @@
 //! device, in one process. Prints a JSON object a line.
 //!
 //! ```text
-//! cargo run --release -p offheap-cuda --example bench_sub_allocator -- [live|random|streams]… [--quick]
+//! cargo run --release -p offheap-cuda --example bench_sub_allocator -- [live|random|streams|order]… [--quick]
 //! ```
 //!
 //! - `live`: blocks of a kind are freed and allocated in turn at random while so many are live.
-//!   `ns` is the time of one operation, an allocation or a free; `extent` is how far into one large
+//!   `ns` is the time of one operation, an allocation or a free: the lower quartile of a run's
+//!   batches, and the best run of five (of RMM's port beyond 1,000 blocks: the only one); `extent` is how far into one large
 //!   chunk the pool ever got, as a multiple of the bytes that were live at most.
 //! - `random`: RMM's `random_allocations` (73 % allocations, sizes of 1 byte up to a maximum, 16,000
 //!   MiB at most in use), with its own generator.
 //! - `streams`: as `live`, on several streams in turn; and RMM's `multi_stream_allocations`, a block
 //!   of 8 bytes for each kernel. `waits` and `records` are calls of the driver.
+//! - `order`: whether memory of one stream that another took is waited for by a third.
 //!
 //! `harness` is the same loop over a pool that only counts up; `offheap-best-fit` has no slabs,
 //! `offheap-slabs` has them for all blocks of up to 1 MiB; `rmm-list` is the port of RMM's pool.
@@ -20,7 +22,7 @@ mod counting;
 mod rmm_list;
 
 use counting::CountingStreams;
-use offheap_cuda::sub_allocator::simulated::SimulatedUpstream;
+use offheap_cuda::sub_allocator::simulated::{SimulatedStreams, SimulatedUpstream};
 use offheap_cuda::sub_allocator::{StreamId, SubAllocator, SubAllocatorOptions};
 use rmm_list::RmmPool;
 use std::hint::black_box;
@@ -154,7 +156,7 @@ struct Times {
 
 impl Times {
     fn new(quick: bool) -> Self {
-        let (warm_up, measure) = if quick { (300, 200) } else { (20_000, 3000) };
+        let (warm_up, measure) = if quick { (300, 200) } else { (12_000, 400) };
         Self {
             warm_up: Duration::from_millis(warm_up),
             measure: Duration::from_millis(measure),
@@ -224,28 +226,43 @@ fn steady(peer: &mut dyn Peer, kind: &str, count: usize, streams: u64, times: Ti
 }
 
 fn live(quick: bool) {
+    const COUNTS: [usize; 4] = [100, 1000, 10_000, 100_000];
     let times = Times::new(quick);
+    let rounds = if quick { 1 } else { 5 };
     for kind in ["256B-1MiB", "1B-1MiB", "1B-8MiB"] {
-        for name in PEERS {
-            let mut first = f64::NAN;
-            for count in [100, 1000, 10_000, 100_000] {
+        // Rounds far apart, since what else the machine does comes and goes; the best of them.
+        let mut best: Vec<Option<Steady>> =
+            PEERS.iter().flat_map(|_| COUNTS.map(|_| None)).collect();
+        for round in 0..rounds {
+            for (at, best) in best.iter_mut().enumerate() {
+                let (name, count) = (PEERS[at / COUNTS.len()], COUNTS[at % COUNTS.len()]);
+                if round > 0 && name == "rmm-list" && count > 1000 {
+                    continue;
+                }
                 let (mut peer, _) = peer(name, 1023 * GIB, 1023 * GIB);
                 let result = steady(&mut *peer, kind, count, 1, times);
-                if first.is_nan() {
-                    first = result.ns;
+                if best.as_ref().is_none_or(|best| result.ns < best.ns) {
+                    *best = Some(result);
                 }
-                let extent = match name {
-                    "harness" => String::from("null"),
-                    _ => format!("{:.3}", result.extent),
-                };
-                println!(
-                    "{{\"bench\":\"live\",\"sizes\":\"{kind}\",\"peer\":\"{name}\",\"live\":{count},\"ns\":{:.1},\"to100\":{:.2},\"extent\":{extent},\"replaced\":{:.2},\"operations\":{}}}",
-                    result.ns,
-                    result.ns / first,
-                    result.replaced,
-                    result.operations
-                );
             }
+        }
+        for (at, result) in best.iter().enumerate() {
+            let (name, count) = (PEERS[at / COUNTS.len()], COUNTS[at % COUNTS.len()]);
+            let first = &best[at / COUNTS.len() * COUNTS.len()];
+            let (Some(result), Some(first)) = (result, first) else {
+                continue;
+            };
+            let extent = match name {
+                "harness" => String::from("null"),
+                _ => format!("{:.3}", result.extent),
+            };
+            println!(
+                "{{\"bench\":\"live\",\"sizes\":\"{kind}\",\"peer\":\"{name}\",\"live\":{count},\"ns\":{:.1},\"to100\":{:.2},\"extent\":{extent},\"replaced\":{:.2},\"operations\":{}}}",
+                result.ns,
+                result.ns / first.ns,
+                result.replaced,
+                result.operations
+            );
         }
     }
 }
@@ -289,7 +306,7 @@ fn random_allocations(peer: &mut dyn Peer, count: u64, max_size: u64) -> (f64, u
 }
 
 fn random(quick: bool) {
-    let rounds = if quick { 1 } else { 5 };
+    let rounds = if quick { 1 } else { 3 };
     for count in [1000, 10_000, 100_000] {
         for max_mib in [1, 4, 64, 1024, 4096] {
             for name in PEERS {
@@ -363,6 +380,49 @@ fn streams(quick: bool) {
     }
 }
 
+/// Whether a third stream waits for the first one's work on memory that the second one joined to its
+/// own, in virtual time. RMM gives the wait to the second stream, but does not record that stream's
+/// event again, and the third waits for that event.
+fn order() {
+    let streams = Arc::new(SimulatedStreams::new());
+    let [a, b, c] = [1, 2, 3].map(StreamId);
+    let kib = 1024;
+    let upstream = || Arc::new(SimulatedUpstream::new(8 * kib, BASE));
+    let rmm = RmmPool::new(upstream(), streams.clone(), 8 * kib);
+    let options = SubAllocatorOptions::new().initial(8 * kib).small_limit(0);
+    let ours = SubAllocator::new(upstream(), streams.clone(), options).unwrap();
+    type Allocate<'a> = Box<dyn Fn(u64, StreamId) -> u64 + 'a>;
+    type Free<'a> = Box<dyn Fn(u64, u64, StreamId) + 'a>;
+    let peers: [(&str, Allocate<'_>, Free<'_>); 2] = [
+        (
+            "offheap-best-fit",
+            Box::new(|size, stream| ours.allocate(size, stream).unwrap()),
+            Box::new(|address, size, stream| ours.free(address, size, stream).unwrap()),
+        ),
+        (
+            "rmm-list",
+            Box::new(|size, stream| rmm.allocate(size, stream).unwrap()),
+            Box::new(|address, size, stream| rmm.free(address, size, stream)),
+        ),
+    ];
+    for (name, allocate, free) in peers {
+        // Free A, used, free A, free B: B joins the last two.
+        let [first, _used, third, fourth] = [a, a, a, b].map(|stream| allocate(2 * kib, stream));
+        let work = streams.launch(a);
+        streams.launch(b);
+        free(fourth, 2 * kib, b);
+        free(first, 2 * kib, a);
+        free(third, 2 * kib, a);
+        allocate(4 * kib, b);
+        let again = allocate(2 * kib, c);
+        println!(
+            "{{\"bench\":\"order\",\"peer\":\"{name}\",\"same_memory\":{},\"ordered\":{}}}",
+            again == first,
+            streams.is_ordered(c, a, work)
+        );
+    }
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let quick = arguments.iter().any(|argument| argument == "--quick");
@@ -380,5 +440,8 @@ fn main() {
     }
     if chosen("streams") {
         streams(quick);
+    }
+    if chosen("order") {
+        order();
     }
 }

@@ -214,10 +214,10 @@ impl<S: Streams> RmmPool<S> {
         let size = size.next_multiple_of(256);
         let mut state = self.state.lock().unwrap();
         let state = &mut *state;
-        if !state.events.contains_key(&stream) {
-            let event = self.streams.create_event().unwrap();
-            state.events.insert(stream, event);
-        }
+        state
+            .events
+            .entry(stream)
+            .or_insert_with(|| self.streams.create_event().unwrap());
         let found = state.lists.entry(stream).or_default().take(size);
         if let Some(block) = found {
             return Some(cut(state.lists.get_mut(&stream).unwrap(), block, size));

@@ -1,7 +1,12 @@
 //! What the driver answers when it refuses.
 
-use super::abi::Code;
-use offheap::{Error, ErrorKind};
+use super::abi::{
+    DEINITIALIZED, INVALID_DEVICE, INVALID_VALUE, NO_DEVICE, NOT_SUPPORTED, OUT_OF_MEMORY,
+    Result as Code, SUCCESS,
+};
+use super::table::Table;
+use offheap::{Error, ErrorKind, Result};
+use std::ffi::{CStr, c_char};
 use std::fmt;
 
 /// A function of the driver failed.
@@ -16,19 +21,26 @@ pub struct CudaError {
 }
 
 impl CudaError {
-    /// What a call gets after the process began to exit.
+    /// What the driver answered to a call.
     #[cold]
-    pub(super) fn exiting(symbol: &'static str) -> Self {
-        Self {
-            code: Code::DEINITIALIZED,
-            name: "CUDA_ERROR_DEINITIALIZED".to_owned(),
-            symbol,
-        }
+    pub(super) fn of(table: &Table, symbol: &'static str, code: Code) -> Self {
+        let mut name: *const c_char = std::ptr::null();
+        // SAFETY: the out-pointer is ours; a code that the driver does not know leaves null.
+        let known = unsafe { (table.get_error_name)(code, &raw mut name) } == SUCCESS;
+        let name = if known && !name.is_null() {
+            // SAFETY: the driver's own constant string.
+            unsafe { CStr::from_ptr(name) }
+                .to_string_lossy()
+                .into_owned()
+        } else {
+            String::new()
+        };
+        Self { code, name, symbol }
     }
 
     /// Whether memory could not be had.
     pub fn is_out_of_memory(&self) -> bool {
-        self.code == Code::OUT_OF_MEMORY
+        self.code == OUT_OF_MEMORY
     }
 
     /// As an error of offheap, with what was asked for: `requested` bytes of `pool`, which had `allocated` bytes.
@@ -64,17 +76,32 @@ impl From<CudaError> for Error {
     #[cold]
     fn from(error: CudaError) -> Self {
         match error.code {
-            Code::OUT_OF_MEMORY => {
+            OUT_OF_MEMORY => {
                 let pool = format!("CUDA driver, {}", error.symbol);
                 error.for_allocation(0, 0, &pool)
             }
-            Code::NOT_SUPPORTED => Self::not_supported(error.to_string()),
-            Code::NO_DEVICE | Code::INVALID_DEVICE => {
-                Self::device_unavailable("no-device", error.to_string())
-            }
-            Code::DEINITIALIZED => Self::device_unavailable("exiting", error.to_string()),
+            NOT_SUPPORTED => Self::not_supported(error.to_string()),
+            NO_DEVICE | INVALID_DEVICE => Self::device_unavailable("no-device", error.to_string()),
+            DEINITIALIZED => Self::device_unavailable("exiting", error.to_string()),
+            INVALID_VALUE => Self::invalid_argument("value", error, "what the driver accepts"),
             _ => Self::device_unavailable("driver-error", error.to_string()),
         }
+    }
+}
+
+/// The error of a call that failed.
+#[cold]
+pub(crate) fn failed(table: &Table, symbol: &'static str, code: Code) -> Error {
+    CudaError::of(table, symbol, code).into()
+}
+
+/// Nothing, or the error of a call.
+#[inline]
+pub(crate) fn check(table: &Table, symbol: &'static str, code: Code) -> Result<()> {
+    if code == SUCCESS {
+        Ok(())
+    } else {
+        Err(failed(table, symbol, code))
     }
 }
 

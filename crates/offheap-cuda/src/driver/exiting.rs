@@ -16,7 +16,7 @@ pub fn set_process_is_exiting() {
 
 /// Whether [`set_process_is_exiting`] was called, or `exit` was.
 #[inline]
-pub fn process_is_exiting() -> bool {
+pub(crate) fn is_exiting() -> bool {
     EXITING.load(Ordering::Relaxed)
 }
 

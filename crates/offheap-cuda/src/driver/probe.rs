@@ -1,17 +1,17 @@
 //! The one look for a driver.
 
 use super::OLDEST_DRIVER;
-use super::abi::Code;
+use super::abi::{self, NO_DEVICE, STUB_LIBRARY};
 use super::error::CudaError;
-use super::exiting::{process_is_exiting, watch_exit};
+use super::exiting::{is_exiting, watch_exit};
 use super::library::Library;
 use super::status::{DriverInfo, Status, Unavailable};
-use super::table::{Driver, Start};
+use super::table::Table;
 use offheap::{Error, Result};
 use std::sync::OnceLock;
 
 struct Found {
-    driver: Driver,
+    driver: Table,
     info: DriverInfo,
 }
 
@@ -39,8 +39,8 @@ pub fn is_available() -> bool {
 ///
 /// # Errors
 /// [`DeviceUnavailable`](offheap::ErrorKind::DeviceUnavailable) with the reason.
-pub fn driver() -> Result<&'static Driver> {
-    if process_is_exiting() {
+pub(crate) fn driver() -> Result<&'static Table> {
+    if is_exiting() {
         return Err(Error::device_unavailable(
             "exiting",
             "the process is exiting: the CUDA driver is not called any more",
@@ -55,10 +55,10 @@ pub fn driver() -> Result<&'static Driver> {
 /// What a failed start means.
 fn not_started(error: CudaError, library: &str) -> Unavailable {
     match error.code {
-        Code::STUB_LIBRARY => Unavailable::StubLibrary {
+        STUB_LIBRARY => Unavailable::StubLibrary {
             library: library.to_owned(),
         },
-        Code::NO_DEVICE => Unavailable::NoDevice,
+        NO_DEVICE => Unavailable::NoDevice,
         _ => Unavailable::DriverError(error),
     }
 }
@@ -70,30 +70,39 @@ fn look() -> Result<Found, Unavailable> {
         symbol,
         library: name.clone(),
     };
-    // An old driver lacks functions, too: its age is the better reason.
-    let start = Start::load(&library).map_err(missing)?;
+    let table = Table::load(&library).map_err(missing)?;
     watch_exit();
-    let version = start.version().map_err(|error| not_started(error, &name))?;
-    if version < OLDEST_DRIVER {
-        return Err(Unavailable::DriverTooOld {
-            found: version,
-            needed: OLDEST_DRIVER,
-        });
+    let check = |symbol, code| match code {
+        abi::SUCCESS => Ok(()),
+        code => Err(not_started(CudaError::of(&table, symbol, code), &name)),
+    };
+    let (mut version, mut device_count) = (0, 0);
+    // SAFETY: no preconditions; the out-pointers are ours.
+    unsafe {
+        // The version can be had before the start, and says more than what an old driver's start would.
+        check(
+            "cuDriverGetVersion",
+            (table.driver_get_version)(&raw mut version),
+        )?;
+        if version < OLDEST_DRIVER {
+            return Err(Unavailable::DriverTooOld {
+                found: version,
+                needed: OLDEST_DRIVER,
+            });
+        }
+        check("cuInit", (table.init)(0))?;
+        check(
+            "cuDeviceGetCount",
+            (table.device_get_count)(&raw mut device_count),
+        )?;
     }
-    let driver = Driver::load(&library).map_err(missing)?;
-    // SAFETY: the only flags that there are.
-    unsafe { driver.cuInit(0) }.map_err(|error| not_started(error, &name))?;
-    let mut device_count = 0;
-    // SAFETY: a place for the result.
-    unsafe { driver.cuDeviceGetCount(&raw mut device_count) }
-        .map_err(|error| not_started(error, &name))?;
     if device_count < 1 {
         return Err(Unavailable::NoDevice);
     }
     // The driver does not survive being unloaded, and the table has its addresses.
     std::mem::forget(library);
     Ok(Found {
-        driver,
+        driver: table,
         info: DriverInfo {
             version,
             device_count,

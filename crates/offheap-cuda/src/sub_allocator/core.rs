@@ -169,6 +169,38 @@ impl<U: Upstream, S: Streams> Core<U, S> {
         Ok(())
     }
 
+    /// Whether the block stays what it is with another size, which is then noted.
+    pub(super) fn resize(&mut self, address: u64, old_size: u64, new_size: u64) -> Result<bool> {
+        if old_size == 0 || new_size == 0 {
+            return Ok(old_size == new_size);
+        }
+        let place = self.find(address, old_size)?;
+        let (Some(wanted), limit) = (granules(new_size), self.options.small_limit) else {
+            return Ok(false);
+        };
+        let old = match place {
+            Place::Slot { slab, .. } => {
+                let class = self.slabs.get(slab).class();
+                if new_size > limit || SizeClass::of(wanted) != class {
+                    return Ok(false);
+                }
+                old_size
+            }
+            Place::Block { index } => {
+                let block = self.blocks.get_mut(index);
+                if wanted != block.size {
+                    return Ok(false);
+                }
+                let old = block.bytes() - u64::from(block.slack);
+                block.slack = (block.bytes() - new_size) as u8;
+                old
+            }
+        };
+        self.statistics.requested.subtract(old);
+        self.statistics.requested.add(new_size);
+        Ok(true)
+    }
+
     /// Finds a live block.
     pub(super) fn find(&self, address: u64, size: u64) -> Result<Place> {
         if size <= self.options.small_limit

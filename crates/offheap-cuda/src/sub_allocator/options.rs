@@ -74,7 +74,7 @@ impl SubAllocatorOptions {
     /// Slabs are faster and do not slow down with the number of live blocks, but each class of sizes
     /// that a stream uses keeps one of 8 to 16 blocks or 64 KiB at least. Measured
     /// (`bench_sub_allocator`): up to 32 KiB they take no more memory than the best fit does, at 1 MiB
-    /// 100 blocks of all sizes up to that took four times their bytes, 100,000 a tenth more.
+    /// 100 blocks of all sizes up to that took four to five times their bytes, 100,000 a tenth more.
     #[must_use]
     pub fn small_limit(mut self, bytes: u64) -> Self {
         self.small_limit = bytes;

@@ -71,6 +71,7 @@ pub(crate) fn create(wanted: &Wanted<'_>) -> Result<(Mapping, Owned)> {
     let whole = wanted.whole as u64;
     for _ in 0..TRIES {
         let mut place = Place::default();
+        place[NAME_BYTES..NAME_BYTES + 4].copy_from_slice(&std::process::id().to_le_bytes());
         getrandom::fill(&mut place[..NAME_BYTES]).map_err(|error| {
             Error::device_unavailable("no-random", format!("no random bits: {error}"))
         })?;
@@ -155,7 +156,7 @@ fn lives(process: u32) -> bool {
 
 /// Finds, maps and checks another process's memory.
 pub(crate) fn open(sought: &Sought<'_>) -> Result<Mapping> {
-    if sought.descriptor != 0 || sought.place[NAME_BYTES..].iter().any(|b| *b != 0) {
+    if !sought.is_of_name(NAME_BYTES) {
         return Err(malformed("key", "a handle of this system and version"));
     }
     let name = name_of(sought.place)?;

@@ -84,3 +84,16 @@ pub(crate) struct Sought<'a> {
     pub(crate) secret: &'a Secret,
     pub(crate) read_only: bool,
 }
+
+#[cfg(any(target_vendor = "apple", windows))]
+impl Sought<'_> {
+    /// Whether this is what systems with names make: a name of so many bytes, and the process, which is so
+    /// in both places of the handle.
+    fn is_of_name(&self, bytes: usize) -> bool {
+        let (process, rest) = self.place[bytes..].split_at(4);
+        self.process != 0
+            && self.descriptor == 0
+            && process == self.process.to_le_bytes()
+            && rest.iter().all(|byte| *byte == 0)
+    }
+}

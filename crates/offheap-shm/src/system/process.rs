@@ -3,7 +3,7 @@
 use crate::failure::{gone, malformed, no_permission, refused};
 use offheap::{Error, Result};
 use std::fs::{self, File};
-use std::io::{self, ErrorKind as Io};
+use std::io::{self, ErrorKind as Io, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -26,8 +26,12 @@ fn start_of(stat: &str) -> Option<u64> {
 /// # Errors
 /// [`NotFound`](Io::NotFound) when there is no such process.
 fn started(process: &str) -> io::Result<Option<u64>> {
-    match fs::read_to_string(format!("/proc/{process}/stat")) {
-        Ok(stat) => Ok(start_of(&stat)),
+    // A line of some 52 numbers and a name of at most 64 bytes, which need not be text.
+    let mut stat = [0; 2048];
+    let read =
+        File::open(format!("/proc/{process}/stat")).and_then(|mut file| file.read(&mut stat));
+    match read {
+        Ok(len) => Ok(start_of(&String::from_utf8_lossy(&stat[..len]))),
         // ESRCH: it ended between opening and reading.
         Err(e) if e.kind() == Io::NotFound || e.raw_os_error() == Some(libc::ESRCH) => {
             Err(Io::NotFound.into())

@@ -9,7 +9,7 @@ use offheap::{
 };
 use offheap_shm::{
     OpenOptions, SHARED_MEMORY, SharedBufferHandle, SharedMemory, SharedMemoryOptions,
-    SharedMemorySource, default_shared_memory_manager, export, import, memory_of,
+    SharedMemorySource, default_shared_memory_manager, export, import, is_shared, revoke,
     shared_memory_device, shared_memory_manager, shared_memory_pool,
 };
 
@@ -81,7 +81,7 @@ fn ordinary_memory_is_copied_and_shared_memory_is_viewed() {
     // And a copy on the CPU is ordinary memory.
     let copy = shared.to_cpu(&system_memory_pool()).unwrap();
     assert_eq!(copy, source.as_cpu().unwrap());
-    assert!(memory_of(&copy.into()).is_none());
+    assert!(is_shared(&shared) && !is_shared(&copy.into()));
 }
 
 #[test]
@@ -122,12 +122,11 @@ fn a_slice_is_exported_as_a_slice() {
     // Nothing is copied: a slice of a slice lies in the same mapping.
     let part = opened.slice(10, 5).unwrap();
     assert_eq!(part.address(), opened.address() + 10);
-    let memory = memory_of(&part).unwrap();
     drop(opened);
-    // The last slice holds the mapping.
-    assert_eq!(memory.strong_count(), 2);
-    drop(part);
-    assert_eq!(memory.strong_count(), 1);
+    assert_eq!(
+        part.as_cpu().unwrap(),
+        slice.as_cpu().unwrap().slice(10, 5).unwrap()
+    );
 }
 
 #[test]
@@ -150,22 +149,53 @@ fn no_bytes_are_exported_as_no_bytes() {
     assert_eq!((handle.offset, open(&handle).len()), (10, 0));
 }
 
-/// `freezable`, as the default pool is.
 #[test]
 #[cfg(target_os = "linux")]
-fn exported_memory_is_frozen_where_it_can_be() {
+fn exported_blocks_are_frozen_and_other_memory_is_not() {
     let bytes = ordinary(100);
-    let frozen = bytes.copy_to(&default_shared_memory_manager()).unwrap();
-    let handle = export(&frozen).unwrap();
     let rw = OpenOptions { read_only: false };
-    assert_eq!(
-        why(SharedMemory::open(&handle.memory, rw)),
-        "ERR_OFFHEAP_IMMUTABLE"
-    );
-    let plain = bytes
-        .copy_to(&shared_memory_manager(&pool()).unwrap())
+    for manager in [
+        default_shared_memory_manager(),
+        shared_memory_manager(&pool()).unwrap(),
+    ] {
+        let handle = export(&bytes.copy_to(&manager).unwrap()).unwrap();
+        // Gone as well: the buffer was.
+        assert_eq!(
+            why(SharedMemory::open(&handle.memory, rw)),
+            "ERR_OFFHEAP_DISPOSED"
+        );
+        let frozen = bytes.copy_to(&manager).unwrap();
+        let handle = export(&frozen).unwrap();
+        assert_eq!(
+            why(SharedMemory::open(&handle.memory, rw)),
+            "ERR_OFFHEAP_IMMUTABLE"
+        );
+    }
+    let options = SharedMemoryOptions {
+        freezable: true,
+        ..SharedMemoryOptions::default()
+    };
+    let memory = SharedMemory::create(100, &options).unwrap();
+    // SAFETY: nobody writes the bytes.
+    let buffer = unsafe { memory.buffer(0, 50) }.unwrap();
+    SharedMemory::open(&export(&buffer).unwrap().memory, rw).unwrap();
+}
+
+#[test]
+fn a_revoked_buffer_is_not_opened_any_more() {
+    let buffer = ordinary(100)
+        .copy_to(&default_shared_memory_manager())
         .unwrap();
-    SharedMemory::open(&export(&plain).unwrap().memory, rw).unwrap();
+    let handle = export(&buffer).unwrap();
+    let opened = open(&handle);
+    assert_eq!(why(revoke(&opened)), "ERR_OFFHEAP_NOT_SUPPORTED");
+    revoke(&buffer.slice(0, 0).unwrap()).unwrap();
+    revoke(&buffer).unwrap();
+    // SAFETY: refused.
+    assert_eq!(why(unsafe { import(&handle) }), "ERR_OFFHEAP_DISPOSED");
+    assert_eq!(why(export(&buffer)), "ERR_OFFHEAP_DISPOSED");
+    assert_eq!(opened.as_cpu().unwrap(), buffer.as_cpu().unwrap());
+    assert_eq!(why(revoke(&ordinary(1))), "ERR_OFFHEAP_NOT_SUPPORTED");
 }
 
 #[test]
@@ -294,8 +324,11 @@ fn memory_itself_is_buffers_to_read_and_to_write() {
     }
     let held = memory.strong_count();
     let slice = frozen.slice(5, 5).unwrap();
-    drop((frozen, memory));
-    assert_eq!(memory_of(&slice).unwrap().strong_count(), held);
+    drop(frozen);
+    // The last slice holds the mapping.
+    assert_eq!((held, memory.strong_count()), (2, 2));
+    drop(slice);
+    assert_eq!(memory.strong_count(), 1);
 }
 
 #[test]

@@ -10,7 +10,9 @@ use crate::buffer::Block;
 use crate::error::{Error, Result};
 use crate::pool::Pool;
 use std::any::Any;
+use std::ffi::c_void;
 use std::fmt::Debug;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 /// Allocates, copies and views memory of one device (Arrow's `MemoryManager`).
@@ -129,6 +131,24 @@ pub trait MemoryManager: Any + Debug + Send + Sync {
     fn make_sync_event(&self) -> Result<Arc<dyn SyncEvent>> {
         Err(Error::not_supported(format!(
             "device {} has no events",
+            self.device().location()
+        )))
+    }
+
+    /// An event that someone else made, by the address of its handle (as [`SyncEvent::as_raw`] gives it, and
+    /// `ArrowDeviceArray.sync_event` has it): to be waited for; whoever made it ends it (Arrow's
+    /// `WrapDeviceSyncEvent`).
+    ///
+    /// # Errors
+    /// [`NotSupported`](crate::ErrorKind::NotSupported) for a device without such events.
+    ///
+    /// # Safety
+    /// - `event` is the address of a handle of an event of this kind of device, and both are there as long
+    ///   as what this returns.
+    unsafe fn wrap_sync_event(&self, event: NonNull<c_void>) -> Result<Arc<dyn SyncEvent>> {
+        let _ = event;
+        Err(Error::not_supported(format!(
+            "device {} cannot wait for events of others",
             self.device().location()
         )))
     }

@@ -128,8 +128,16 @@ impl Pool {
         }
     }
 
+    /// The nearest source of type `T` that every request of this pool passes: what a device's crate needs to
+    /// know its own pool under limits and adaptors.
+    pub fn find_source<T: MemoryPool>(&self) -> Option<&T> {
+        self.sources().find_map(|source| {
+            let source: &dyn Any = source;
+            source.downcast_ref()
+        })
+    }
+
     /// The sources that every request of this pool passes, the outermost first.
-    #[cfg(feature = "hooks")]
     pub(crate) fn sources(&self) -> impl Iterator<Item = &dyn MemoryPool> {
         std::iter::successors(self.source(), |source| source.upstream()?.source())
     }
@@ -145,7 +153,6 @@ impl Pool {
         }
     }
 
-    #[cfg(feature = "hooks")]
     fn source(&self) -> Option<&dyn MemoryPool> {
         match &self.core().base {
             Base::Custom(source) => Some(&**source),

@@ -45,6 +45,7 @@ pub(super) const EXEMPT: &[(&str, &[&str])] = &[
             "MutableDeviceBuffer::location",
             "MutableDeviceBuffer::memory_manager",
             "MutableDeviceBuffer::offset",
+            "Pool::find_source",
             "Pool::is_cpu",
             "Pool::location",
             "Device::default_memory_manager",
@@ -517,6 +518,7 @@ pub(super) const EXEMPT: &[(&str, &[&str])] = &[
         &[
             "Device::make_stream",
             "MemoryManager::make_sync_event",
+            "MemoryManager::wrap_sync_event",
             "Stream::as_raw",
             "Stream::device",
             "Stream::is_complete",

@@ -1,0 +1,17 @@
+//! Where CUDA's memory comes from: sources of pools.
+
+mod aligned;
+mod cached;
+mod driver_pool;
+mod hooks;
+mod pinned;
+mod registered;
+mod source;
+
+pub(crate) use cached::CudaStreams;
+pub(crate) use driver_pool::DriverPool;
+pub use driver_pool::{DriverPoolOptions, DriverPoolStatistics};
+pub(crate) use hooks::OutOfMemoryHandlers;
+pub(crate) use pinned::PinnedSource;
+pub use registered::RegisteredMemory;
+pub(crate) use source::{Allocator, CudaSource};

@@ -1,0 +1,49 @@
+//! Memory of the CPU that is page-locked later.
+
+use crate::driver::{abi, check, is_exiting};
+use crate::gpu::Gpu;
+use offheap::{Block, Result};
+
+/// A block of the CPU's memory that the driver has page-locked, so that copies of it are as fast as of
+/// [pinned](crate::CudaDevice::host_manager) memory. It is unlocked when this is dropped; the block lives at
+/// least as long.
+#[derive(Debug)]
+pub struct RegisteredMemory {
+    gpu: &'static Gpu,
+    block: Block,
+}
+
+impl RegisteredMemory {
+    pub(crate) fn new(gpu: &'static Gpu, block: Block) -> Result<Self> {
+        if !block.is_cpu() {
+            return Err(offheap::Error::not_supported(format!(
+                "memory of {} cannot be registered: only the CPU's can",
+                block.location()
+            )));
+        }
+        let bound = gpu.bind()?;
+        let (start, size) = (block.as_ptr().as_ptr(), block.size());
+        // SAFETY: the block's bytes, which this value keeps.
+        check(bound.table, "cuMemHostRegister", unsafe {
+            let flags = abi::MEMHOSTALLOC_PORTABLE | abi::MEMHOSTALLOC_DEVICEMAP;
+            (bound.table.mem_host_register)(start.cast(), size, flags)
+        })?;
+        Ok(Self { gpu, block })
+    }
+
+    /// The block.
+    pub fn block(&self) -> &Block {
+        &self.block
+    }
+}
+
+impl Drop for RegisteredMemory {
+    fn drop(&mut self) {
+        if !is_exiting()
+            && let Ok(bound) = self.gpu.bind()
+        {
+            // SAFETY: registered by `new`, once.
+            unsafe { (bound.table.mem_host_unregister)(self.block.as_ptr().as_ptr().cast()) };
+        }
+    }
+}
