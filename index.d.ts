@@ -135,7 +135,7 @@ export declare function deviceDrop(device: number): void
 /** Whether both are the same device. */
 export declare function deviceEquals(device: number, other: number): boolean
 
-/** Where the device's memory lies: `cpu`, `cuda:0`. */
+/** Where the device's memory lies: `cpu`, `cuda:0`, `shm`. */
 export declare function deviceLocation(device: number): string
 
 /** The device's manager of a pool. */
@@ -326,6 +326,22 @@ export interface NativeOrigin {
   nativeStack: string
   /** Tags. */
   tags: string
+}
+
+/** Where other processes find a buffer: plain data, made for JSON. */
+export interface NativeSharedMemoryHandle {
+  /** The process that made the memory. */
+  process: number
+  /** Its descriptor of the memory; 0 where there is none. */
+  descriptor: number
+  /** Bytes of the memory. */
+  size: number
+  /** Hexadecimal digits, 128 bits of which are random. */
+  key: string
+  /** Where the buffer's first byte is in the memory. */
+  offset: number
+  /** Bytes of the buffer. */
+  length: number
 }
 
 /** Blocks of one place. */
@@ -546,6 +562,27 @@ export declare function revokeShared(id: number, secret: string): boolean
 
 /** How many tickets were not revoked. */
 export declare function sharedTickets(): number
+
+/** The pool of the device's default manager. */
+export declare function shmDefaultPool(): number
+
+/** The device of shared memory. */
+export declare function shmDevice(): number
+
+/** Names a buffer for other processes. */
+export declare function shmExport(buffer: number): NativeSharedMemoryHandle
+
+/** Opens a buffer of another process. */
+export declare function shmOpen(handle: NativeSharedMemoryHandle, readOnly: boolean): number
+
+/** A new pool of shared memory. */
+export declare function shmPool(label: string, reserve: boolean): number
+
+/** Ends all handles of the memory in which a buffer lies. */
+export declare function shmRevoke(buffer: number): void
+
+/** Forbids to open the memory in which a buffer lies for writing. */
+export declare function shmSeal(buffer: number): void
 
 /** The names of this build's backends, the preferred one first. */
 export declare function supportedBackends(): Array<string>

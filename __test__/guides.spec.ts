@@ -16,7 +16,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import test from 'ava'
 import { cleanEnvironment, root, runNode } from './support.js'
 
-const guides = ['docs/debugging.md', 'docs/devices.md', 'docs/domains.md']
+const guides = ['docs/debugging.md', 'docs/devices.md', 'docs/domains.md', 'docs/shared-memory.md']
 
 interface Block {
   readonly language: string
@@ -149,7 +149,7 @@ test('the programs have the types of the package', async (t) => {
     join(folder, 'tsconfig.json'),
     JSON.stringify({
       extends: join(root, 'tsconfig.test.json'),
-      compilerOptions: { rootDir: '/', typeRoots: [join(root, 'node_modules', '@types')], paths: { offheap: [join(root, 'src', 'index.ts')] } },
+      compilerOptions: { rootDir: '/', typeRoots: [join(root, 'node_modules', '@types')], paths: { offheap: [join(root, 'src', 'index.ts')], 'offheap/shm': [join(root, 'src', 'shm', 'index.ts')] } },
       include: ['*.ts'],
     }),
   )

@@ -10,6 +10,10 @@ import ts from 'typescript'
 import { manifest, nativeLibrary, platform, root, tool } from './platform.mjs'
 
 const scratch = mkdtempSync(join(tmpdir(), 'offheap-package-'))
+/** The modules that the package has. */
+const entries = Object.keys(manifest.exports)
+  .filter((subpath) => typeof manifest.exports[subpath] !== 'string')
+  .map((subpath) => subpath.replace(/^\./, manifest.name))
 const windows = process.platform === 'win32'
 const results = []
 
@@ -137,20 +141,22 @@ try {
       writeFileSync(join(home, 'main.cjs'), `(async () => {\n${transpile(ts.ModuleKind.CommonJS)}\n})()\n`)
       run(process.execPath, ['main.cjs'], { cwd: home, env })
     })
-    check('the two are one instance, with the same names', () => {
-      writeFileSync(
-        join(home, 'one.mjs'),
-        `import { createRequire } from 'node:module'
-import * as esm from 'offheap'
-const cjs = createRequire(import.meta.url)('offheap')
+    for (const entry of entries) {
+      check(`${entry}: the two are one instance, with the same names`, () => {
+        writeFileSync(
+          join(home, 'one.mjs'),
+          `import { createRequire } from 'node:module'
+import * as esm from '${entry}'
+const cjs = createRequire(import.meta.url)('${entry}')
 const names = Object.keys(cjs).filter((name) => name !== '__esModule').sort()
 if (names.length === 0) throw new Error('nothing is exported')
 if (names.join() !== Object.keys(esm).sort().join()) throw new Error('different names')
 for (const name of names) if (esm[name] !== cjs[name]) throw new Error(name + ' is there twice')
 `,
-      )
-      run(process.execPath, ['one.mjs'], { cwd: home, env })
-    })
+        )
+        run(process.execPath, ['one.mjs'], { cwd: home, env })
+      })
+    }
 
     // A TypeScript user has Node's types; the shipped ones must hold without skipLibCheck.
     for (const name of ['@types/node', 'undici-types']) {
@@ -166,6 +172,15 @@ function peak(): number {
 }
 const held = peak()
 if (held !== 64 || pool.bytesAllocated !== 0) throw new Error('\`using\` does not dispose')
+`
+    const sharing = `import type { MemoryBuffer } from 'offheap'
+import { exportHandle, memoryManager, open, type SharedMemoryHandle } from 'offheap/shm'
+const made: MemoryBuffer = memoryManager().allocateBuffer(64)
+made.fill(7)
+const handle: SharedMemoryHandle = JSON.parse(JSON.stringify(exportHandle(made)))
+const opened: MemoryBuffer = open(handle)
+opened.fill(8, 0, 1)
+if (made.at(0) !== 8 || opened.at(63) !== 7) throw new Error('it is not one memory')
 `
     const compile = (file, text) => {
       writeFileSync(join(home, file), text)
@@ -186,6 +201,12 @@ if (held !== 64 || pool.bytesAllocated !== 0) throw new Error('\`using\` does no
     check('compiles and runs as TypeScript with `using`, CommonJS', () => {
       compile('disposing.cts', disposing)
       run(process.execPath, ['disposing.cjs'], { cwd: home, env })
+    })
+    check('offheap/shm compiles and runs as TypeScript, ES module and CommonJS', () => {
+      for (const [source, program] of [['sharing.mts', 'sharing.mjs'], ['sharing.cts', 'sharing.cjs']]) {
+        compile(source, sharing)
+        run(process.execPath, [program], { cwd: home, env })
+      }
     })
     check('without the platform package, the error names it', () => {
       rmSync(join(home, 'node_modules', platformManifest.name), { recursive: true })

@@ -111,6 +111,7 @@ const MAKES_BUFFER: ReadonlySet<string> = new Set<keyof NativeBinding>([
   'bufferCopyTo',
   'bufferViewOn',
   'bufferViewOrCopyTo',
+  'shmOpen',
 ])
 
 /** Calls after which their caller has something to note down first: it calls {@link throwHeldBack} then. */

@@ -84,6 +84,9 @@ interface BufferInternals {
   /** A handle for the block that the last native call returned. */
   create(id: number, flags: number, pool: MemoryPool | undefined, parent: MemoryBuffer | undefined): MemoryBuffer
   is(value: unknown): value is MemoryBuffer
+  /** The native id; `undefined` for a wrapped ArrayBuffer. Throws when the buffer was disposed. */
+  nativeId(buffer: MemoryBuffer): number | undefined
+  isMutable(buffer: MemoryBuffer): boolean
   /** The length in bytes, also where a property shadows the getter. Throws when the buffer was disposed. */
   size(buffer: MemoryBuffer): number
   /** The bytes, for native code. */
@@ -162,6 +165,11 @@ export class MemoryBuffer {
     bufferInternals = {
       create: (id, flags, pool, parent) => new MemoryBuffer(INTERNAL, id, flags, pool, parent, undefined),
       is: (value): value is MemoryBuffer => MemoryBuffer.#isBuffer(value),
+      nativeId(buffer) {
+        const id = MemoryBuffer.#live(buffer)
+        return id === WRAPPED ? undefined : id
+      },
+      isMutable: (buffer) => (buffer.#flags & IS_MUTABLE) !== 0,
       size(buffer) {
         MemoryBuffer.#live(buffer)
         return buffer.#size

@@ -40,6 +40,16 @@ export interface NativeTicket {
   secret: string
 }
 
+/** Where other processes find a buffer of shared memory. */
+export interface NativeSharedMemoryHandle {
+  process: number
+  descriptor: number
+  size: number
+  key: string
+  offset: number
+  length: number
+}
+
 /** What fails. Absent numbers are -1, absent texts ''. */
 export interface NativeFailingOptions {
   after: number
@@ -224,6 +234,14 @@ export interface NativeBinding extends NativeCuda {
   bufferViewOn(buffer: number, manager: number): number
   /** Sets `words[4]` to 1 for a view, 0 for a copy. */
   bufferViewOrCopyTo(buffer: number, manager: number): number
+
+  shmDevice(): number
+  shmDefaultPool(): number
+  shmPool(label: string, reserve: boolean): number
+  shmExport(buffer: number): NativeSharedMemoryHandle
+  shmOpen(handle: NativeSharedMemoryHandle, readOnly: boolean): number
+  shmRevoke(buffer: number): void
+  shmSeal(buffer: number): void
 
   /** What there is to do after a call: {@link AFTER_WANTS_ORIGIN} and its like. */
   afterCall(): number

@@ -7,6 +7,7 @@ import { constants, mkdtempSync, openSync, read, rmSync, writeFileSync, writeSyn
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { capabilities, defaultMemoryPool, MemoryBuffer, systemMemoryPool } from '../../dist/index.mjs'
+import { memoryPool } from '../../dist/shm/index.mjs'
 
 export const KIB = 1024
 export const MIB = 1024 * KIB
@@ -195,7 +196,9 @@ export class Attack {
     this.mode = mode
     this.count = count
     this.occupied = 0
-    this.pools = [systemMemoryPool().proxy({ name: 'attack on system' }), defaultMemoryPool().proxy({ name: 'attack on default' })]
+    // Shared memory is unmapped when it is freed: whoever uses it then ends the process.
+    const bases = process.env.OFFHEAP_ATTACK_POOL === 'shm' ? [memoryPool()] : [systemMemoryPool(), defaultMemoryPool()]
+    this.pools = bases.map((base) => base.proxy({ name: `attack on ${base.name}` }))
     this.result = {
       name,
       mode,

@@ -4,13 +4,26 @@
  */
 import { join } from 'node:path'
 import * as offheap from 'offheap'
+import * as shm from 'offheap/shm'
 import ts from 'typescript'
 import { root } from '../fixtures.js'
 
-/** `Class#member`, `Class.static`, `new Class` or the name of a function. */
+/** The modules of the package: what names are prefixed with, where the declarations are, and what is there. */
+const modules: readonly (readonly [prefix: string, declarations: string, exports: Record<string, unknown>])[] = [
+  ['', join('dist', 'index.d.ts'), offheap],
+  ['shm.', join('dist', 'shm', 'index.d.ts'), shm],
+]
+
+/** `Class#member`, `Class.static`, `new Class` or the name of a function; of another entry of the package, `shm.open`. */
 export function reflectedNames(): Set<string> {
   const names = new Set<string>()
-  for (const [name, value] of Object.entries(offheap as Record<string, unknown>)) {
+  for (const [prefix, , exports] of modules) for (const name of namesOf(exports)) names.add(prefix + name)
+  return names
+}
+
+function namesOf(exports: Record<string, unknown>): Set<string> {
+  const names = new Set<string>()
+  for (const [name, value] of Object.entries(exports)) {
     if (typeof value !== 'function' || !/^class\b/.test(Function.prototype.toString.call(value))) {
       names.add(name)
       continue
@@ -40,9 +53,14 @@ function isPrivate(symbol: ts.Symbol): boolean {
   return (symbol.declarations ?? []).some((declaration) => (ts.getCombinedModifierFlags(declaration) & ts.ModifierFlags.Private) !== 0)
 }
 
-/** The same as {@link reflectedNames}, as `dist/index.d.ts` says. Types have no names here. */
+/** The same as {@link reflectedNames}, as `dist/index.d.ts` and its like say. Types have no names here. */
 export function declaredNames(): Set<string> {
-  const file = join(root, 'dist', 'index.d.ts')
+  const names = new Set<string>()
+  for (const [prefix, declarations] of modules) for (const name of namesIn(join(root, declarations))) names.add(prefix + name)
+  return names
+}
+
+function namesIn(file: string): Set<string> {
   const program = ts.createProgram([file], {
     target: ts.ScriptTarget.ES2022,
     module: ts.ModuleKind.Node16,
@@ -54,7 +72,7 @@ export function declaredNames(): Set<string> {
   })
   const checker = program.getTypeChecker()
   const source = program.getSourceFile(file)
-  if (source === undefined) throw new Error('dist/index.d.ts is not there: npm run build:ts')
+  if (source === undefined) throw new Error(`${file} is not there: npm run build:ts`)
   const names = new Set<string>()
   for (const exported of checker.getExportsOfModule(checker.getSymbolAtLocation(source)!)) {
     const symbol = (exported.flags & ts.SymbolFlags.Alias) === 0 ? exported : checker.getAliasedSymbol(exported)

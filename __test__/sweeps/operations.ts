@@ -8,9 +8,10 @@ import { finished } from 'node:stream/promises'
 import type { Readable, Writable } from 'node:stream'
 import { inspect } from 'node:util'
 import * as offheap from 'offheap'
+import * as shm from 'offheap/shm'
 import { Arena, BinaryBufferBuilder, BufferBuilder, BufferOutputStream, BufferReader, FixedSizeBufferWriter, MemoryBuffer, MemoryPool, MockOutputStream, TypedBufferBuilder } from 'offheap'
 import { backends, root } from '../fixtures.js'
-import { calm, type Dress, type Operations, on } from './harness.js'
+import { calm, type Dress, type Operation, type Operations, on } from './harness.js'
 import * as kinds from './kinds.js'
 import { pattern } from './kinds.js'
 
@@ -27,6 +28,14 @@ function use(made: MemoryPool): MemoryBuffer {
 function both(builder: BinaryBufferBuilder, shrinkToFit = true): MemoryBuffer[] {
   const { offsets, data } = builder.finish({ shrinkToFit })
   return [offsets, data]
+}
+
+/** What is done with a buffer of shared memory, which is gone in the end. */
+function sharing(act: (buffer: MemoryBuffer) => unknown): Operation {
+  return on(pool, () => {
+    using buffer = shm.memoryManager().allocateBuffer(100, { zeroFill: true })
+    return act(buffer)
+  })
 }
 
 /** Runs `body`, and whatever comes of it `end`. */
@@ -141,6 +150,15 @@ export const operations: Operations = {
   printMemoryOverview: calm(pool, () => offheap.printMemoryOverview({ write: () => true } as never)),
   revokeShared: calm(buffer, (buffer) => offheap.revokeShared(buffer.share())),
   withTags: on(pool, (pool) => offheap.withTags({ of: 'the sweep' }, () => use(pool))),
+
+  // offheap/shm: its memory is not the pool's, but the control blocks of its buffers fail.
+  'shm.device': calm(pool, () => shm.device()),
+  'shm.memoryPool': [calm(pool, () => shm.memoryPool()), calm(pool, () => shm.memoryPool({ label: 'sweep' }))],
+  'shm.memoryManager': [on(pool, () => shm.memoryManager().allocateBuffer(100).fill(1)), calm(pool, () => shm.memoryManager({}))],
+  'shm.exportHandle': sharing((buffer) => shm.exportHandle(buffer).length),
+  'shm.open': [sharing((buffer) => shm.open(shm.exportHandle(buffer))), sharing((buffer) => shm.open(shm.exportHandle(buffer), { readOnly: true }))],
+  'shm.seal': sharing((buffer) => process.platform === 'linux' && shm.seal(buffer)),
+  'shm.revoke': sharing((buffer) => shm.revoke(buffer)),
 
   // MemoryPool
   'MemoryPool.fromShared': on(pool, (pool) => {

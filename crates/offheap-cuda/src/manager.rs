@@ -19,6 +19,7 @@ use offheap::{
     MemoryManager, MutableDeviceBuffer, Pool, Result, SyncEvent,
 };
 use std::any::Any;
+use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -345,6 +346,15 @@ impl MemoryManager for CudaMemoryManager {
 
     fn writer(&self, buffer: MutableDeviceBuffer) -> Result<Box<dyn DeviceWriter>> {
         Ok(Box::new(CudaBufferWriter::new(buffer, 0)?))
+    }
+
+    unsafe fn wrap_sync_event(&self, event: NonNull<c_void>) -> Result<Arc<dyn SyncEvent>> {
+        // SAFETY: the caller's promise: the address of a `CUevent`, which outlives what is made here.
+        let event = unsafe {
+            let raw = event.cast::<*mut c_void>().read();
+            CudaEvent::wrap(i64::from(self.gpu.ordinal), raw)?
+        };
+        Ok(Arc::new(event))
     }
 
     fn make_sync_event(&self) -> Result<Arc<dyn SyncEvent>> {

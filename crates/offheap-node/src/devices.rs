@@ -5,7 +5,7 @@ use crate::errors::OrThrow;
 use crate::managers;
 use napi::bindgen_prelude::Env;
 use napi_derive::napi;
-use offheap::{Device, Error, Result, cpu_device};
+use offheap::{Device, DeviceType, Error, Result, cpu_device};
 use std::sync::Arc;
 
 /// Takes a device in. Word 0 is its type's code, word 1 its number among those, word 2 whether the CPU reads
@@ -45,11 +45,16 @@ pub fn device_type_name(env: Env, device: f64) -> napi::Result<String> {
     Ok(device.type_name().to_owned())
 }
 
-/// Where the device's memory lies: `cpu`, `cuda:0`.
+/// Where the device's memory lies: `cpu`, `cuda:0`, `shm`.
 #[napi(catch_unwind)]
 pub fn device_location(env: Env, device: f64) -> napi::Result<String> {
     let device = Environment::of(env)?.device(device).or_throw(env)?;
-    Ok(device.location().to_string())
+    let location = device.location();
+    // That code is every extension's; each has a name.
+    if location.device_type == DeviceType::EXT_DEV {
+        return Ok(device.type_name().to_owned());
+    }
+    Ok(location.to_string())
 }
 
 /// Whether both are the same device.

@@ -47,6 +47,7 @@ mod observers;
 mod overview;
 mod parking;
 mod pools;
+mod shm;
 mod slab;
 mod slot;
 #[cfg(feature = "test-devices")]

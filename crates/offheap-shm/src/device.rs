@@ -12,14 +12,15 @@ use std::sync::{Arc, LazyLock};
 #[derive(Debug)]
 pub struct SharedMemoryDevice {
     pool: Pool,
+    manager: Arc<dyn MemoryManager>,
 }
 
 static DEVICE: LazyLock<Arc<SharedMemoryDevice>> = LazyLock::new(|| {
     // `device_for` finds it, too, unless another extension was first to take the code.
     drop(register_device_mapper(DeviceType::EXT_DEV, find));
-    Arc::new(SharedMemoryDevice {
-        pool: Pool::custom(SharedMemorySource::default()),
-    })
+    let pool = Pool::custom(SharedMemorySource::default());
+    let manager = Arc::new(SharedMemoryManager::new(pool.clone()));
+    Arc::new(SharedMemoryDevice { pool, manager })
 });
 
 fn find(id: i64) -> Result<Arc<dyn Device>> {
@@ -46,7 +47,7 @@ pub fn shared_memory_pool() -> Pool {
 
 /// The device's default manager.
 pub fn default_shared_memory_manager() -> Arc<dyn MemoryManager> {
-    Arc::new(SharedMemoryManager::new(shared_memory_pool()))
+    Arc::clone(&DEVICE.manager)
 }
 
 /// The device's manager over `pool`: one with limits, say.

@@ -65,6 +65,16 @@ fn memory_of(buffer: &DeviceBuffer) -> Option<(SharedMemory, bool)> {
     }
 }
 
+/// The shared memory in which a buffer lies: `None` of other memory, and of a pool's block of no bytes. For bindings to
+/// languages that share their memory in their own ways, and so without [`export`]'s freezing.
+///
+/// # Safety
+/// - Nobody [writes](SharedMemory::write) by it, or by what is opened by its [handle](SharedMemory::handle), the bytes of a
+///   buffer that does not change.
+pub unsafe fn memory_under(buffer: &DeviceBuffer) -> Option<SharedMemory> {
+    memory_of(buffer).map(|(memory, _)| memory)
+}
+
 /// Whether a buffer lies in shared memory: whether [`export`] can name it without a copy. A buffer of no
 /// bytes from a pool has no memory, and can be exported all the same.
 pub fn is_shared(buffer: &DeviceBuffer) -> bool {

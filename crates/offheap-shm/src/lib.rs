@@ -59,7 +59,7 @@ pub use device::{
     SharedMemoryDevice, default_shared_memory_manager, shared_memory_device, shared_memory_manager,
     shared_memory_pool,
 };
-pub use exchange::{SharedBufferHandle, export, import, is_shared, revoke};
+pub use exchange::{SharedBufferHandle, export, import, is_shared, memory_under, revoke};
 pub use handle::SharedMemoryHandle;
 pub use manager::SharedMemoryManager;
 pub use memory::SharedMemory;

@@ -6,7 +6,7 @@ use crate::key::Key;
 use crate::options::{OpenOptions, SharedMemoryOptions};
 use crate::racing;
 use crate::secret::Secret;
-use crate::system::{self, Mapping, Owned, Sought, Wanted};
+use crate::system::{self, Access, Mapping, Owned, Sought, Wanted};
 use crate::trailer;
 use offheap::{Alignment, Error, ErrorKind, Result};
 use std::fmt;
@@ -134,6 +134,28 @@ impl SharedMemory {
     ///   the system hides other users' processes, they are gone), `descriptors`, `no-proc`;
     /// - [`OutOfMemory`](ErrorKind::OutOfMemory) when no addresses or mappings are left.
     pub fn open(handle: &SharedMemoryHandle, options: OpenOptions) -> Result<Self> {
+        let access = if options.read_only {
+            Access::Read
+        } else {
+            Access::Write
+        };
+        Self::open_for(handle, access)
+    }
+
+    /// As [`open`](Self::open) with `read_only`, for whoever cannot keep a program from writing, as
+    /// JavaScript's views: what is written stays in this mapping, in copies of its pages, which do not follow
+    /// the memory any more. Elsewhere it is seen as others write it.
+    ///
+    /// macOS has no such mappings of shared memory: there the program writes what all have.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`OutOfMemory`](ErrorKind::OutOfMemory) also where the system does not
+    /// overcommit (`vm.overcommit_memory` 2, Windows) and has no memory left for a copy of every page.
+    pub fn open_privately(handle: &SharedMemoryHandle) -> Result<Self> {
+        Self::open_for(handle, Access::ReadPrivately)
+    }
+
+    fn open_for(handle: &SharedMemoryHandle, access: Access) -> Result<Self> {
         let key = Key::from_hex(&handle.key)?;
         let expected = "a handle with its memory's size";
         let size = usize::try_from(handle.size).map_err(|_| malformed("size", expected))?;
@@ -147,7 +169,7 @@ impl SharedMemory {
             size,
             whole,
             secret: &key.secret,
-            read_only: options.read_only,
+            access,
         })?;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -155,7 +177,7 @@ impl SharedMemory {
                 size,
                 origin: Origin::Opened {
                     handle: handle.clone(),
-                    read_only: options.read_only,
+                    read_only: access != Access::Write,
                 },
             }),
         })
@@ -260,7 +282,8 @@ impl SharedMemory {
     }
 
     /// The first byte, for [`len`](Self::len) bytes while this value or a clone lives. Never null, and a
-    /// multiple of 64. Writing to what [`is_read_only`](Self::is_read_only) ends the process.
+    /// multiple of 64. Writing to what [`is_read_only`](Self::is_read_only) ends the process, unless it was opened
+    /// [privately](Self::open_privately).
     pub fn as_ptr(&self) -> NonNull<u8> {
         self.inner.mapping.start()
     }
@@ -321,5 +344,43 @@ impl fmt::Debug for SharedMemory {
             .field("creator", &self.is_creator())
             .field("read_only", &self.is_read_only())
             .finish()
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_privately_stays_private_and_the_rest_follows() {
+        let options = SharedMemoryOptions {
+            freezable: true,
+            ..SharedMemoryOptions::default()
+        };
+        let memory = SharedMemory::create(3 * system::page_size(), &options).unwrap();
+        let far = 2 * system::page_size();
+        for frozen in [false, true] {
+            if frozen {
+                memory.freeze().unwrap();
+            }
+            memory.write(0, b"one").unwrap();
+            let opened = SharedMemory::open_privately(&memory.handle().unwrap()).unwrap();
+            assert!(opened.is_read_only());
+            assert_eq!(
+                opened.write(0, b"x").unwrap_err().code(),
+                "ERR_OFFHEAP_IMMUTABLE"
+            );
+            // SAFETY: the first byte of the mapping; nobody else in this process writes it.
+            unsafe { opened.as_ptr().as_ptr().write(b'X') };
+            memory.write(1, b"NE").unwrap();
+            memory.write(far, b"two").unwrap();
+            let bytes = |of: &SharedMemory, at| {
+                let mut bytes = [0; 3];
+                of.read(at, &mut bytes).unwrap();
+                bytes
+            };
+            assert_eq!((bytes(&memory, 0), bytes(&opened, 0)), (*b"oNE", *b"Xne"));
+            assert_eq!(bytes(&opened, far), *b"two");
+        }
     }
 }

@@ -7,7 +7,7 @@ use crate::registry;
 use crate::system;
 use crate::trailer;
 use offheap::pool::BackendStatistics;
-use offheap::{Alignment, DeviceType, Location, MemoryPool, Result};
+use offheap::{Alignment, DeviceType, Error, ErrorKind, Location, MemoryPool, Result};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
@@ -33,6 +33,25 @@ pub struct SharedMemorySource {
 /// Bytes that a block of `size` bytes has room for.
 fn room(size: usize) -> Option<usize> {
     trailer::whole(size, system::page_size()).map(|whole| whole - trailer::BYTES)
+}
+
+/// An error of a block says what was asked for, not what was tried.
+#[cold]
+fn asked_for(size: usize, error: Error) -> Error {
+    match error.into_kind() {
+        ErrorKind::OutOfMemory {
+            limit,
+            allocated,
+            pool,
+            ..
+        } => Error::new(ErrorKind::OutOfMemory {
+            requested: size as u64,
+            limit,
+            allocated,
+            pool,
+        }),
+        other => Error::new(other),
+    }
 }
 
 impl SharedMemorySource {
@@ -69,7 +88,8 @@ unsafe impl MemoryPool for SharedMemorySource {
     fn allocate(&self, size: usize, alignment: Alignment) -> Result<NonNull<u8>> {
         // All that the pages have room for, so that the block can grow there. What has no room is refused.
         let memory =
-            SharedMemory::create_aligned(room(size).unwrap_or(size), alignment, &self.options)?;
+            SharedMemory::create_aligned(room(size).unwrap_or(size), alignment, &self.options)
+                .map_err(|error| asked_for(size, error))?;
         let start = memory.as_ptr();
         registry::insert(memory);
         Ok(start)

@@ -1,8 +1,9 @@
 //! Page-locked memory of the CPU as the source of a pool.
 
+use super::aligned::Aligned;
 use crate::driver::{abi, is_exiting};
 use crate::gpu::Gpu;
-use offheap::{Alignment, DeviceType, Error, Location, MemoryPool, Result};
+use offheap::{Alignment, DeviceType, Error, ErrorKind, Location, MemoryPool, Result};
 use std::ptr::{self, NonNull};
 
 /// `cuMemHostAlloc` for each block: portable to all contexts, mapped for the GPU, and cached: write-combined
@@ -10,33 +11,43 @@ use std::ptr::{self, NonNull};
 #[derive(Debug)]
 pub(crate) struct PinnedSource {
     gpu: &'static Gpu,
+    aligned: Aligned,
 }
-
-/// Blocks begin on pages.
-const PAGE: usize = 4096;
 
 impl PinnedSource {
     pub(crate) fn new(gpu: &'static Gpu) -> Self {
-        Self { gpu }
+        Self {
+            gpu,
+            aligned: Aligned::default(),
+        }
     }
 }
 
 // SAFETY: blocks are the driver's, on pages of their own, and stay until they are freed.
 unsafe impl MemoryPool for PinnedSource {
     fn allocate(&self, size: usize, alignment: Alignment) -> Result<NonNull<u8>> {
-        if alignment.get() > PAGE {
-            return Err(Error::not_supported(format!(
-                "page-locked memory is aligned to {PAGE} bytes, not {}",
-                alignment.get()
-            )));
-        }
+        let bytes = Aligned::bytes_for(size, alignment.get()).ok_or_else(|| {
+            Error::new(ErrorKind::OutOfMemory {
+                requested: size as u64,
+                limit: None,
+                allocated: 0,
+                pool: "cuda host".to_owned(),
+            })
+        })?;
         let bound = self.gpu.bind()?;
         let mut block = ptr::null_mut();
         let flags = abi::MEMHOSTALLOC_PORTABLE | abi::MEMHOSTALLOC_DEVICEMAP;
         // SAFETY: the out-pointer is ours.
-        let code = unsafe { (bound.table.mem_host_alloc)(&raw mut block, size, flags) };
+        let code = unsafe { (bound.table.mem_host_alloc)(&raw mut block, bytes, flags) };
         match NonNull::new(block) {
-            Some(block) if code == abi::SUCCESS => Ok(block.cast()),
+            Some(block) if code == abi::SUCCESS => {
+                let start = self
+                    .aligned
+                    .place(block.addr().get() as u64, alignment.get());
+                let skipped = start as usize - block.addr().get();
+                // SAFETY: the block has the bytes that are skipped, too.
+                Ok(unsafe { block.cast::<u8>().add(skipped) })
+            }
             _ => Err(self.gpu.refused(bound.table, "cuMemHostAlloc", code, size)),
         }
     }
@@ -57,12 +68,17 @@ unsafe impl MemoryPool for PinnedSource {
         Ok(block)
     }
 
-    unsafe fn free(&self, ptr: NonNull<u8>, _size: usize, _alignment: Alignment) {
+    unsafe fn free(&self, ptr: NonNull<u8>, _size: usize, alignment: Alignment) {
+        let start = ptr.addr().get();
+        let base = self.aligned.base(start as u64, alignment.get());
         if !is_exiting()
             && let Ok(bound) = self.gpu.bind()
         {
             // SAFETY: the caller's block, which nobody uses.
-            unsafe { (bound.table.mem_free_host)(ptr.as_ptr().cast()) };
+            unsafe {
+                let before = start - base as usize;
+                (bound.table.mem_free_host)(ptr.as_ptr().sub(before).cast());
+            }
         }
     }
 

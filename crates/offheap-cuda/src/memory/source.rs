@@ -8,7 +8,7 @@ use crate::driver::{abi, check, is_exiting};
 use crate::gpu::Gpu;
 use crate::stream::CudaStream;
 use crate::sub_allocator::{PoolUpstream, SubAllocator, SubAllocatorSource};
-use offheap::{Alignment, DeviceType, Error, Location, MemoryPool, Padding, Result};
+use offheap::{Alignment, DeviceType, Error, ErrorKind, Location, MemoryPool, Padding, Result};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -132,13 +132,22 @@ impl CudaSource {
         })
     }
 
+    #[cold]
+    fn too_large(&self, size: usize) -> Error {
+        Error::new(ErrorKind::OutOfMemory {
+            requested: size as u64,
+            limit: None,
+            allocated: 0,
+            pool: self.location.to_string(),
+        })
+    }
+
     fn try_once(&self, size: usize, alignment: Alignment) -> Result<NonNull<u8>> {
         if let Some(cached) = &self.cached {
             return cached.allocate(size, alignment);
         }
         let alignment = alignment.get();
-        let bytes = Aligned::bytes_for(size, alignment)
-            .ok_or_else(|| Error::invalid_argument("size", size, "a size that a GPU can have"))?;
+        let bytes = Aligned::bytes_for(size, alignment).ok_or_else(|| self.too_large(size))?;
         let mut base = self.driver_block(bytes)?;
         if alignment <= USUAL && !base.is_multiple_of(alignment as u64) {
             // No driver is known to do that.
@@ -208,6 +217,18 @@ impl CudaSource {
         }
         let start = ptr.addr().get() as u64;
         self.free_driver_block(self.aligned.base(start, alignment.get()))
+    }
+}
+
+impl Drop for CudaSource {
+    fn drop(&mut self) {
+        if let Allocator::Cached(allocator) = &self.allocator
+            && !is_exiting()
+        {
+            // The stream may end now, and its handle be another's.
+            let id = crate::sub_allocator::StreamId(self.stream.raw().addr() as u64);
+            drop(allocator.retire_stream(id));
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::process::{self, Found};
 use super::unix_mapping::Mapping;
-use super::{Address, Sought, Wanted};
+use super::{Access, Address, Sought, Wanted};
 use crate::failure::{gone, malformed, no_memory, no_permission, refused};
 use crate::key::Place;
 use crate::trailer;
@@ -171,7 +171,7 @@ pub(crate) fn create(wanted: &Wanted<'_>) -> Result<(Mapping, Owned)> {
         file.as_fd(),
         wanted.whole,
         wanted.alignment,
-        true,
+        Access::Write,
         page_size(),
     )?;
     let seals = if wanted.options.freezable {
@@ -304,20 +304,14 @@ pub(crate) fn open(sought: &Sought<'_>) -> Result<Mapping> {
     }
     let found = process::find(sought.process, sought.descriptor, start)?;
     check_identity(&found, device, inode)?;
-    let file = found.reopen(!sought.read_only)?;
+    let file = found.reopen(sought.access == Access::Write)?;
     check_size(&file, sought.whole)?;
     let mut trailer = [0; trailer::BYTES];
     file.read_exact_at(&mut trailer, (sought.whole - trailer::BYTES) as u64)
         .map_err(|error| refused("pread", 0, &error))?;
     trailer::check(&trailer, sought.size as u64, sought.secret)?;
     // Of frozen memory the system lets nobody map pages to write.
-    Mapping::new(
-        file.as_fd(),
-        sought.whole,
-        1,
-        !sought.read_only,
-        page_size(),
-    )
+    Mapping::new(file.as_fd(), sought.whole, 1, sought.access, page_size())
 }
 
 #[cfg(test)]

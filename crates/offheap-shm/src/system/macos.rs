@@ -6,7 +6,7 @@
 //! memory, until somebody opens the handle or the system restarts.
 
 use super::unix_mapping::Mapping;
-use super::{Address, Sought, Wanted};
+use super::{Access, Address, Sought, Wanted};
 use crate::failure::{gone, malformed, no_memory, no_permission, refused};
 use crate::key::Place;
 use crate::trailer;
@@ -96,7 +96,7 @@ pub(crate) fn create(wanted: &Wanted<'_>) -> Result<(Mapping, Owned)> {
             file.as_fd(),
             wanted.whole,
             wanted.alignment,
-            true,
+            Access::Write,
             page_size(),
         )?;
         if wanted.options.reserve {
@@ -160,10 +160,10 @@ pub(crate) fn open(sought: &Sought<'_>) -> Result<Mapping> {
         return Err(malformed("key", "a handle of this system and version"));
     }
     let name = name_of(sought.place)?;
-    let flags = if sought.read_only {
-        libc::O_RDONLY
-    } else {
-        libc::O_RDWR
+    let (flags, access) = match sought.access {
+        Access::Read => (libc::O_RDONLY, Access::Read),
+        // The system has no private mappings of shared memory (`pshm_mmap` refuses them).
+        Access::ReadPrivately | Access::Write => (libc::O_RDWR, Access::Write),
     };
     let file = shm_open(&name, flags).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => gone(),
@@ -180,13 +180,7 @@ pub(crate) fn open(sought: &Sought<'_>) -> Result<Mapping> {
     if is.len() != sought.whole as u64 {
         return Err(malformed("size", "a handle with its memory's size"));
     }
-    let mapping = Mapping::new(
-        file.as_fd(),
-        sought.whole,
-        1,
-        !sought.read_only,
-        page_size(),
-    )?;
+    let mapping = Mapping::new(file.as_fd(), sought.whole, 1, access, page_size())?;
     let mut bytes = [0; trailer::BYTES];
     // SAFETY: the last bytes of the mapping; others may write them.
     unsafe {

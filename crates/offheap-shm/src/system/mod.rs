@@ -82,7 +82,17 @@ pub(crate) struct Sought<'a> {
     /// Bytes of the system's memory, if the handle's size is right.
     pub(crate) whole: usize,
     pub(crate) secret: &'a Secret,
-    pub(crate) read_only: bool,
+    pub(crate) access: Access,
+}
+
+/// What a mapping is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Whoever writes ends the process.
+    Read,
+    /// What is written goes to pages of the mapping's own; on macOS, to the memory.
+    ReadPrivately,
+    Write,
 }
 
 #[cfg(any(target_vendor = "apple", windows))]

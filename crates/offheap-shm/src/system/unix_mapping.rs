@@ -1,5 +1,6 @@
-//! Shared mappings of a file descriptor.
+//! Mappings of a file descriptor.
 
+use super::Access;
 use crate::failure::{MAPPED, no_memory, no_permission, refused};
 use offheap::{Error, ErrorKind, Result};
 use std::io;
@@ -58,12 +59,12 @@ impl Mapping {
     ///
     /// # Errors
     /// - [`OutOfMemory`](offheap::ErrorKind::OutOfMemory) when no addresses or mappings are left;
-    /// - [`Immutable`](offheap::ErrorKind::Immutable) when the file may not be written, but `writable`.
+    /// - [`Immutable`](offheap::ErrorKind::Immutable) when the file may not be written, but `access` is for that.
     pub(crate) fn new(
         file: BorrowedFd<'_>,
         len: usize,
         alignment: usize,
-        writable: bool,
+        access: Access,
         page: usize,
     ) -> Result<Self> {
         let reserved = if alignment > page {
@@ -75,28 +76,26 @@ impl Mapping {
             Some(Reserved(mapping)) => (mapping.start.as_ptr().cast(), libc::MAP_FIXED),
             None => (ptr::null_mut(), 0),
         };
-        let protection = if writable {
-            libc::PROT_READ | libc::PROT_WRITE
-        } else {
-            libc::PROT_READ
+        let (protection, kind) = match access {
+            Access::Read => (libc::PROT_READ, libc::MAP_SHARED),
+            // Pages of its own are the exception: none are reserved.
+            Access::ReadPrivately => (
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_NORESERVE,
+            ),
+            Access::Write => (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED),
         };
         // SAFETY: a new mapping, or one over addresses that are reserved above for it alone.
-        let start = unsafe {
-            libc::mmap(
-                place,
-                len,
-                protection,
-                libc::MAP_SHARED | fixed,
-                file.as_raw_fd(),
-                0,
-            )
-        };
+        let start =
+            unsafe { libc::mmap(place, len, protection, kind | fixed, file.as_raw_fd(), 0) };
         if start == libc::MAP_FAILED {
             let error = io::Error::last_os_error();
             return Err(match error.raw_os_error() {
-                Some(libc::EPERM | libc::EACCES) if writable => Error::new(ErrorKind::Immutable {
-                    what: "map shared memory for writing",
-                }),
+                Some(libc::EPERM | libc::EACCES) if access == Access::Write => {
+                    Error::new(ErrorKind::Immutable {
+                        what: "open frozen shared memory for writing",
+                    })
+                }
                 Some(libc::EPERM | libc::EACCES) => no_permission("mmap"),
                 // Also of what is longer than the address space.
                 Some(libc::ENOMEM | libc::EINVAL | libc::EOVERFLOW | libc::EAGAIN) => {

@@ -4,7 +4,7 @@
 //! alone.
 
 use super::windows_mapping::{Mapping, kept};
-use super::{Address, Sought, Wanted};
+use super::{Access, Address, Sought, Wanted};
 use crate::failure::{gone, malformed, no_memory};
 use crate::key::Place;
 use crate::trailer;
@@ -140,7 +140,7 @@ pub(crate) fn create(wanted: &Wanted<'_>) -> Result<(Mapping, Owned)> {
         if code == ERROR_ALREADY_EXISTS {
             continue;
         }
-        let mapping = Mapping::new(&section, wanted.whole, wanted.alignment, true)?;
+        let mapping = Mapping::new(&section, wanted.whole, wanted.alignment, Access::Write)?;
         let bytes = trailer::encode(wanted.size as u64, wanted.secret);
         // SAFETY: the last bytes of a new mapping.
         unsafe {
@@ -180,10 +180,10 @@ pub(crate) fn open(sought: &Sought<'_>) -> Result<Mapping> {
     if !sought.is_of_name(NAME_BYTES) {
         return Err(malformed("key", "a handle of this system and version"));
     }
-    let access = if sought.read_only {
-        FILE_MAP_READ
-    } else {
-        FILE_MAP_READ | FILE_MAP_WRITE
+    let access = match sought.access {
+        // A view that is copied when it is written needs no more than one that is read.
+        Access::Read | Access::ReadPrivately => FILE_MAP_READ,
+        Access::Write => FILE_MAP_READ | FILE_MAP_WRITE,
     };
     // SAFETY: the name lives during the call.
     let opened = unsafe { OpenFileMappingW(access, 0, name_of(sought.place).as_ptr()) };
@@ -196,7 +196,7 @@ pub(crate) fn open(sought: &Sought<'_>) -> Result<Mapping> {
     }
     // SAFETY: a new handle that nobody else has.
     let section = Section(unsafe { OwnedHandle::from_raw_handle(opened) });
-    let mapping = Mapping::new(&section, sought.whole, 1, !sought.read_only)?;
+    let mapping = Mapping::new(&section, sought.whole, 1, sought.access)?;
     mapping.check_pages()?;
     let mut bytes = [0; trailer::BYTES];
     // SAFETY: the last bytes of the mapping, whose pages are there; others may write them.

@@ -1,5 +1,6 @@
 //! Views of a section.
 
+use super::Access;
 use super::windows::{Section, last_error};
 use crate::failure::{MAPPED, malformed, no_memory, no_permission, refused};
 use offheap::Result;
@@ -10,7 +11,7 @@ use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_COMMITMENT_LIMIT, ERROR_INVALID_ADDRESS, ERROR_NOT_ENOUGH_MEMORY,
 };
 use windows_sys::Win32::System::Memory::{
-    FILE_MAP_READ, FILE_MAP_WRITE, MEM_COMMIT, MEM_MAPPED, MEM_RELEASE, MEM_RESERVE,
+    FILE_MAP_COPY, FILE_MAP_READ, FILE_MAP_WRITE, MEM_COMMIT, MEM_MAPPED, MEM_RELEASE, MEM_RESERVE,
     MEMORY_BASIC_INFORMATION, MEMORY_MAPPED_VIEW_ADDRESS, MapViewOfFileEx, PAGE_NOACCESS,
     UnmapViewOfFile, VirtualAlloc, VirtualFree, VirtualQuery,
 };
@@ -35,11 +36,11 @@ unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
 
-fn view(section: &Section, len: usize, writable: bool, place: *mut u8) -> Option<NonNull<u8>> {
-    let access = if writable {
-        FILE_MAP_READ | FILE_MAP_WRITE
-    } else {
-        FILE_MAP_READ
+fn view(section: &Section, len: usize, access: Access, place: *mut u8) -> Option<NonNull<u8>> {
+    let access = match access {
+        Access::Read => FILE_MAP_READ,
+        Access::ReadPrivately => FILE_MAP_COPY,
+        Access::Write => FILE_MAP_READ | FILE_MAP_WRITE,
     };
     // SAFETY: the section is open; a new view touches nothing that exists.
     let view = unsafe { MapViewOfFileEx(section.raw(), access, 0, 0, len, place.cast()) };
@@ -67,12 +68,12 @@ impl Mapping {
         section: &Section,
         len: usize,
         alignment: usize,
-        writable: bool,
+        access: Access,
     ) -> Result<Self> {
         let start = if alignment > GRANULARITY {
-            (0..TRIES).find_map(|_| view(section, len, writable, free_place(len, alignment)?))
+            (0..TRIES).find_map(|_| view(section, len, access, free_place(len, alignment)?))
         } else {
-            view(section, len, writable, ptr::null_mut())
+            view(section, len, access, ptr::null_mut())
         };
         let Some(start) = start else {
             let error = last_error();
