@@ -1,5 +1,6 @@
 /**
- * Without a GPU or a driver `offheap/cuda` can be imported, says why there is nothing. Each library path is a process of its own: what was found stays as long as the process.
+ * Without a GPU or a driver `offheap/cuda` can be imported, says why there is nothing, and refuses everything else with an error
+ * that has the reason. Each library path is a process of its own: what was found stays as long as the process.
  */
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -14,12 +15,38 @@ import { buildDouble } from './support/double.js'
 interface Found {
   status: CudaStatus
   isAvailable: boolean
+  devices: number
+  /** By the call: what it threw, or rejected with. */
+  outcomes: Record<string, { code: string; reason: string; message: string; isSync: boolean }>
 }
 
-/** What there is to ask. */
+/** Every call that is not one of `status`, `isAvailable` and `devices`, with arguments that could be right. */
 const program = `
+  const handle = { device: '00000000-0000-0000-0000-000000000000', handle: '00'.repeat(64), offset: 0, length: 64 }
+  const buffer = offheap.defaultMemoryPool().allocateBuffer(64)
+  const calls = {
+    device: () => cuda.device(),
+    'device(1)': () => cuda.device(1),
+    copy: () => cuda.copy(buffer, buffer),
+    'copy of JavaScript’s bytes': () => cuda.copy(new Uint8Array(8), new Uint8Array(8)),
+    fill: () => cuda.fill(buffer, 1),
+    exportMemory: () => cuda.exportMemory(buffer),
+    openMemory: () => cuda.openMemory(handle),
+    openEvent: () => cuda.openEvent(handle),
+    registerHost: () => cuda.registerHost(buffer),
+  }
+  const outcomes = {}
+  const note = (name, isSync) => (error) => (outcomes[name] = { code: error.code, reason: error.reason, message: error.message, isSync })
+  for (const [name, call] of Object.entries(calls)) {
+    try {
+      const result = call()
+      await result.then(() => note(name, false)({ message: 'resolved' }), note(name, false))
+    } catch (error) {
+      note(name, true)(error)
+    }
+  }
   const status = cuda.status()
-  console.log(JSON.stringify({ status, isAvailable: cuda.isAvailable() }))
+  console.log(JSON.stringify({ status, isAvailable: cuda.isAvailable(), devices: cuda.devices().length, outcomes }))
 `
 
 const commonJs = `const offheap = require('offheap'); const cuda = require('offheap/cuda'); (async () => {${program}})()`
@@ -32,13 +59,34 @@ async function find(t: ExecutionContext, env: Record<string, string>, isModule: 
   return JSON.parse(stdout) as Found
 }
 
+/** What each call does without a GPU. */
+const kinds: Record<string, 'throws' | 'rejects'> = {
+  device: 'throws',
+  'device(1)': 'throws',
+  copy: 'rejects',
+  'copy of JavaScript’s bytes': 'rejects',
+  fill: 'rejects',
+  exportMemory: 'throws',
+  openMemory: 'throws',
+  openEvent: 'throws',
+  registerHost: 'throws',
+}
+
 async function isUnavailable(t: ExecutionContext, env: Record<string, string>, reason: UnavailableReason, message: RegExp): Promise<CudaStatus> {
   const [required, imported] = [await find(t, env, false), await find(t, env, true)]
   t.deepEqual(imported, required)
-  const { status, isAvailable } = required
+  const { status, isAvailable, devices, outcomes } = required
   t.is(status.available === false && status.reason, reason)
   t.regex(status.available ? '' : status.message, message)
   t.false(isAvailable)
+  t.is(devices, 0)
+  t.deepEqual(Object.keys(outcomes), Object.keys(kinds))
+  for (const [call, outcome] of Object.entries(outcomes)) {
+    t.is(outcome.code, 'ERR_OFFHEAP_DEVICE_UNAVAILABLE', `${call}: ${outcome.message}`)
+    t.is(outcome.reason, reason, call)
+    t.is(outcome.isSync ? 'throws' : 'rejects', kinds[call]!, call)
+    t.regex(outcome.message, message, call)
+  }
   return status
 }
 
@@ -110,11 +158,13 @@ for (const [how, env] of [
 ] as const) {
   onLinux(`a driver that works, ${how}: available`, async (t) => {
     for (const isModule of [false, true]) {
-      const { status, isAvailable } = await find(t, env(), isModule)
+      const { status, isAvailable, devices, outcomes } = await find(t, env(), isModule)
       t.true(status.available)
       t.true(isAvailable)
       t.is(status.driverVersion, '12.8')
+      t.is(devices, 2)
       t.regex(status.available ? status.library : '', /libcuda|offheap_cuda_double/)
+      t.deepEqual(Object.keys(outcomes).filter((call) => outcomes[call]!.code === 'ERR_OFFHEAP_DEVICE_UNAVAILABLE'), [])
     }
   })
 }
