@@ -2,4 +2,5 @@
 //! test double of libcuda, whose library cargo puts beside this program.
 
 mod basics;
+mod processes;
 mod where_it_runs;

@@ -37,3 +37,8 @@ fn has_driver() -> bool {
         .iter()
         .any(|device| std::path::Path::new(device).exists())
 }
+
+/// Whether the suite runs on the double.
+pub(crate) fn is_double() -> bool {
+    std::env::var("OFFHEAP_CUDA_LIBRARY").is_ok_and(|path| path.contains("offheap_cuda_double"))
+}

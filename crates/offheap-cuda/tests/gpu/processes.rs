@@ -1,0 +1,351 @@
+//! Two processes: memory and events by handles, and the end of one of them. And what a process is told when
+//! there is no driver.
+
+use crate::where_it_runs::{gpu, is_double, start};
+use offheap::{DeviceBuffer, MemoryManager, MutableDeviceBuffer, system_memory_pool};
+use offheap_cuda::sub_allocator::SubAllocatorOptions;
+use offheap_cuda::{
+    CudaIpcEventHandle, CudaIpcHandle, CudaMemoryManager, create_shared_event, export_event,
+    export_memory, open_event, open_memory,
+};
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+/// Tells the child what to do.
+const PART: &str = "OFFHEAP_CUDA_TEST_PART";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+fn bytes_of<const N: usize>(hex: &str) -> [u8; N] {
+    std::array::from_fn(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap())
+}
+
+fn line_of(handle: &CudaIpcHandle) -> String {
+    let (device, words) = (hex(&handle.device), hex(&handle.handle));
+    format!("{device} {words} {} {}", handle.offset, handle.length)
+}
+
+fn handle_of(line: &str) -> CudaIpcHandle {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    CudaIpcHandle {
+        device: bytes_of(words[0]),
+        handle: bytes_of(words[1]),
+        offset: words[2].parse().unwrap(),
+        length: words[3].parse().unwrap(),
+    }
+}
+
+/// This test program again, as another process that plays a part of `child`.
+fn start_child(part: &str) -> Child {
+    start();
+    Command::new(std::env::current_exe().unwrap())
+        .args(["processes::child", "--exact", "--nocapture"])
+        .env(PART, part)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// The child's next line with this word at its start, without it.
+fn answer(lines: &mut impl Iterator<Item = std::io::Result<String>>, word: &str) -> String {
+    lines
+        .map(|line| line.unwrap())
+        .find_map(|line| {
+            line.split_once(word)
+                .map(|(_, rest)| rest.trim().to_owned())
+        })
+        .expect("the child went on")
+}
+
+/// Not a test of its own: what the other process does.
+#[test]
+fn child() {
+    let Ok(part) = std::env::var(PART) else {
+        return;
+    };
+    let mut lines = std::io::stdin().lines();
+    match part.as_str() {
+        "opens" => {
+            let handle = handle_of(&lines.next().unwrap().unwrap());
+            // SAFETY: the parent waits for the answer.
+            let mut there = unsafe { open_memory(&handle) }.unwrap();
+            let mut bytes = vec![0; there.len()];
+            there.write(0, b"child").unwrap();
+            let there = there.freeze();
+            there.read(0, &mut bytes).unwrap();
+            println!("READ {}", hex(&bytes));
+            let again = handle_of(&line_of(&handle));
+            // SAFETY: as above; the driver opens each allocation once, we as often as one likes.
+            let twice = unsafe { open_memory(&again) }.unwrap();
+            println!("SAME {}", twice.address() == there.address());
+            // Until the parent says so, or ends.
+            drop(lines.next());
+        }
+        "makes" => {
+            let manager: Arc<dyn MemoryManager> = Arc::new(gpu().plain_manager().unwrap());
+            let there = DeviceBuffer::copy_from(b"made by the child", &manager).unwrap();
+            println!("HANDLE {}", line_of(&export_memory(&there).unwrap()));
+            drop(lines.next());
+        }
+        "waits" => {
+            let line = lines.next().unwrap().unwrap();
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let event = open_event(&CudaIpcEventHandle {
+                device: bytes_of(words[0]),
+                handle: bytes_of(words[1]),
+            })
+            .unwrap();
+            event.synchronize().unwrap();
+            println!("DONE {}", event.is_complete().unwrap());
+        }
+        other => panic!("no such part: {other}"),
+    }
+}
+
+#[test]
+fn case_88_and_145_another_process_opens_memory_in_place() {
+    for manager in [
+        gpu().plain_manager().unwrap(),
+        gpu().pool_manager(SubAllocatorOptions::new()).unwrap(),
+    ] {
+        let manager: Arc<dyn MemoryManager> = Arc::new(manager);
+        for n in [10, 1000] {
+            let data: Vec<u8> = (0..n).map(|i| i as u8).collect();
+            let there = DeviceBuffer::copy_from(&data, &manager).unwrap();
+            let slice = there.slice(3, n - 3).unwrap();
+            let mut other = start_child("opens");
+            let mut lines = BufReader::new(other.stdout.take().unwrap()).lines();
+            let handle = export_memory(&slice).unwrap();
+            writeln!(other.stdin.as_mut().unwrap(), "{}", line_of(&handle)).unwrap();
+            let read = answer(&mut lines, "READ ");
+            assert_eq!(read, hex(&[b"child", &data[8..]].concat()));
+            assert_eq!(answer(&mut lines, "SAME "), "true");
+            let mut mine = [0; 5];
+            there.read(3, &mut mine).unwrap();
+            assert_eq!(&mine, b"child");
+            // It may be killed: what it had open is its own.
+            other.kill().unwrap();
+            other.wait().unwrap();
+            there.read(3, &mut mine).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_maker_that_ends_leaves_nothing() {
+    let mut other = start_child("makes");
+    let mut lines = BufReader::new(other.stdout.take().unwrap()).lines();
+    let handle = handle_of(&answer(&mut lines, "HANDLE "));
+    // SAFETY: the child only waits.
+    let there = unsafe { open_memory(&handle) }.unwrap().freeze();
+    let back = there.to_cpu(&system_memory_pool()).unwrap();
+    assert_eq!(&*back, b"made by the child");
+    drop(there);
+    other.kill().unwrap();
+    other.wait().unwrap();
+    // SAFETY: nobody has the memory.
+    let error = unsafe { open_memory(&handle) }.unwrap_err();
+    assert_eq!(error.code(), "ERR_OFFHEAP_INVALID_ARGUMENT", "{error}");
+}
+
+#[test]
+fn events_are_waited_for_in_another_process() {
+    let gpu = gpu();
+    let event = create_shared_event(&gpu).unwrap();
+    let stream = gpu.create_stream(None).unwrap();
+    event.record_on(&stream).unwrap();
+    stream.synchronize().unwrap();
+    let handle = export_event(&event).unwrap();
+    let mut other = start_child("waits");
+    let (device, words) = (hex(&handle.device), hex(&handle.handle));
+    writeln!(other.stdin.as_mut().unwrap(), "{device} {words}").unwrap();
+    let mut lines = BufReader::new(other.stdout.take().unwrap()).lines();
+    assert_eq!(answer(&mut lines, "DONE "), "true");
+    assert!(other.wait().unwrap().success());
+    assert!(export_event(&stream.record().unwrap()).is_err());
+}
+
+#[test]
+fn handles_that_are_none_are_refused() {
+    let gpu = gpu();
+    let host: Arc<dyn MemoryManager> = Arc::new(gpu.host_manager().unwrap());
+    let pinned = DeviceBuffer::copy_from(b"abc", &host).unwrap();
+    let code = |result: offheap::Result<CudaIpcHandle>| result.unwrap_err().code();
+    assert_eq!(code(export_memory(&pinned)), "ERR_OFFHEAP_NOT_SUPPORTED");
+    let manager: Arc<dyn MemoryManager> = Arc::new(gpu.plain_manager().unwrap());
+    let there = DeviceBuffer::copy_from(b"abc", &manager).unwrap();
+    let empty = there.slice(3, 0).unwrap();
+    assert_eq!(code(export_memory(&empty)), "ERR_OFFHEAP_NOT_SUPPORTED");
+    let good = export_memory(&there).unwrap();
+    let open = |handle: &CudaIpcHandle| {
+        // SAFETY: none of them opens.
+        unsafe { open_memory(handle) }.unwrap_err().code()
+    };
+    // A process does not open its own.
+    assert_eq!(open(&good), "ERR_OFFHEAP_INVALID_ARGUMENT");
+    let forged = [
+        CudaIpcHandle {
+            handle: [7; 64],
+            ..good.clone()
+        },
+        CudaIpcHandle {
+            device: [9; 16],
+            ..good.clone()
+        },
+    ];
+    for handle in &forged {
+        assert_eq!(open(handle), "ERR_OFFHEAP_INVALID_ARGUMENT", "{handle:?}");
+    }
+    let pooled: Arc<dyn MemoryManager> = Arc::new(
+        gpu.driver_pool_manager(&offheap_cuda::DriverPoolOptions::default())
+            .unwrap(),
+    );
+    let there = DeviceBuffer::copy_from(b"abc", &pooled).unwrap();
+    assert_eq!(code(export_memory(&there)), "ERR_OFFHEAP_NOT_SUPPORTED");
+}
+
+/// A range beyond the allocation is refused though the handle is right.
+#[test]
+fn a_length_beyond_the_allocation_is_refused() {
+    let mut other = start_child("makes");
+    let mut lines = BufReader::new(other.stdout.take().unwrap()).lines();
+    let handle = handle_of(&answer(&mut lines, "HANDLE "));
+    for (offset, length) in [(0, 1 << 40), (1 << 40, 1), (u64::MAX, 2)] {
+        let wrong = CudaIpcHandle {
+            offset,
+            length,
+            ..handle.clone()
+        };
+        // SAFETY: it does not open.
+        let error = unsafe { open_memory(&wrong) }.unwrap_err();
+        assert_eq!(error.code(), "ERR_OFFHEAP_OUT_OF_RANGE", "{error}");
+    }
+    drop(other.stdin.take());
+    other.wait().unwrap();
+}
+
+/// Every reason, each in a process of its own.
+#[test]
+fn without_a_gpu_every_call_says_why() {
+    start();
+    if !is_double() {
+        eprintln!("not run: the double's environment chooses the reasons");
+        return;
+    }
+    let double = std::env::var("OFFHEAP_CUDA_LIBRARY").unwrap();
+    for (reason, library, variable) in [
+        ("no-library", "/nowhere/libcuda.so.1", None),
+        ("no-device", double.as_str(), Some(("NO_DEVICE", "1"))),
+        ("no-device", &double, Some(("DEVICES", "0"))),
+        ("stub-library", &double, Some(("STUB", "1"))),
+        ("driver-too-old", &double, Some(("DRIVER_VERSION", "11040"))),
+        ("driver-error", &double, Some(("FAIL", "cuInit:999"))),
+        // A library, but no driver's.
+        ("missing-symbol", "libm.so.6", None),
+    ] {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["processes::says_why", "--exact", "--nocapture"])
+            .env("OFFHEAP_CUDA_LIBRARY", library)
+            .env(PART, reason);
+        if let Some((name, value)) = variable {
+            command.env(format!("OFFHEAP_CUDA_DOUBLE_{name}"), value);
+        }
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{reason}: {text}");
+    }
+}
+
+/// Not a test of its own.
+#[test]
+fn says_why() {
+    let Ok(reason) = std::env::var(PART) else {
+        return;
+    };
+    assert!(!offheap_cuda::is_available());
+    assert!(offheap_cuda::devices().is_empty());
+    let offheap_cuda::Status::Unavailable(why) = offheap_cuda::status() else {
+        panic!("available");
+    };
+    assert_eq!(why.reason(), reason);
+    let errors = [
+        offheap_cuda::CudaDevice::new(0).unwrap_err(),
+        // SAFETY: nothing opens.
+        unsafe {
+            open_memory(&CudaIpcHandle {
+                device: [0; 16],
+                handle: [0; 64],
+                offset: 0,
+                length: 1,
+            })
+        }
+        .unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.code(), "ERR_OFFHEAP_DEVICE_UNAVAILABLE", "{error}");
+        assert!(error.to_string().contains(&why.to_string()), "{error}");
+    }
+}
+
+/// What is alive at the end is not freed through a driver that may be gone.
+#[test]
+fn nothing_is_called_after_exit() {
+    start();
+    if !is_double() {
+        eprintln!("not run: the double's log shows the calls");
+        return;
+    }
+    let log = std::env::temp_dir().join(format!("offheap-cuda-exit-{}.log", std::process::id()));
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["processes::ends_with_live_memory", "--exact"])
+        .env(PART, "exit")
+        .env("OFFHEAP_CUDA_DOUBLE_LOG", &log)
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    let text = std::fs::read_to_string(&log).unwrap();
+    std::fs::remove_file(&log).unwrap();
+    assert!(status.success());
+    let after = text
+        .split("exit blocks=")
+        .nth(1)
+        .expect("the double notes the end");
+    assert!(!after.contains("cu"), "{after}");
+}
+
+/// Not a test of its own: statics of a program live to its end, and their destructors run then.
+#[test]
+fn ends_with_live_memory() {
+    extern "C" fn late() {
+        LIVE.lock().unwrap().clear();
+    }
+    unsafe extern "C" {
+        fn atexit(function: extern "C" fn()) -> std::ffi::c_int;
+    }
+    static LIVE: std::sync::Mutex<Vec<MutableDeviceBuffer>> = std::sync::Mutex::new(Vec::new());
+    if std::env::var_os(PART).is_none() {
+        return;
+    }
+    // Registered first, so it runs after the crate's own.
+    // SAFETY: a function that frees what is in a static.
+    assert_eq!(unsafe { atexit(late) }, 0);
+    let managers: [CudaMemoryManager; 3] = [
+        gpu().manager().unwrap(),
+        gpu().plain_manager().unwrap(),
+        gpu().pool_manager(SubAllocatorOptions::new()).unwrap(),
+    ];
+    for manager in managers {
+        let manager: Arc<dyn MemoryManager> = Arc::new(manager);
+        let live = MutableDeviceBuffer::allocate(1000, &manager).unwrap();
+        LIVE.lock().unwrap().push(live);
+    }
+}
