@@ -136,6 +136,114 @@ export declare function bytesToHex(a: number | Uint8Array): string
 /** Sets this environment up: once, before any other call. */
 export declare function configure(words: ArrayBuffer, makeError: (code: string, message: string, detail: string, requested: number, limit: number, allocated: number, pool: string) => Error, options: number): NativeCapabilities
 
+/** Whether a GPU reaches another's memory. */
+export declare function cudaCanAccessPeer(device: number, peer: number): boolean
+
+/** Copies between buffers in the order of a stream, 0 for the memory's own; settled when it is done. */
+export declare function cudaCopy(target: number, targetOffset: number, source: number, sourceOffset: number, length: number, stream: number): Promise<void>
+
+/** The GPU with a number. */
+export declare function cudaDevice(ordinal: number): number
+
+/** How many GPUs there are; none where there is no driver. */
+export declare function cudaDeviceCount(): number
+
+/** What does not change about a GPU. */
+export declare function cudaDeviceProperties(device: number): NativeCudaProperties
+
+/** Settled when the moment has come that is recorded now: at the end of a stream that waits for nothing else. */
+export declare function cudaEventCompleted(event: number): Promise<void>
+
+/** A new event, never recorded. */
+export declare function cudaEventCreate(device: number, timing: boolean, shared: boolean): number
+
+/** Lets an event's handle go; streams that wait for it still do. */
+export declare function cudaEventDrop(event: number): void
+
+/** Milliseconds from one event to the other. */
+export declare function cudaEventElapsedMs(event: number, since: number): number
+
+/** Whether the moment has come. */
+export declare function cudaEventIsComplete(event: number): boolean
+
+/** The event becomes the end of what the stream has now. */
+export declare function cudaEventRecord(event: number, stream: number): void
+
+/** Names an event for other processes. */
+export declare function cudaExportEvent(event: number): NativeCudaEventHandle
+
+/** Names a buffer's memory for other processes. */
+export declare function cudaExportMemory(buffer: number): NativeCudaMemoryHandle
+
+/** Fills a buffer in the order of a stream, 0 for the memory's own; settled when it is done. */
+export declare function cudaFill(target: number, offset: number, length: number, byte: number, stream: number): Promise<void>
+
+/** A new manager of a GPU's memory. */
+export declare function cudaManagerCreate(device: number, kind: string, initialSize: number, maxSize: number, releaseThreshold: number): number
+
+/** How a manager gets its memory. */
+export declare function cudaManagerKind(manager: number): string
+
+/** A manager of memory that the CPU and the GPU use. */
+export declare function cudaManagerOf(device: number, kind: string): number
+
+/** The same manager for another stream. */
+export declare function cudaManagerOn(manager: number, stream: number): number
+
+/** The GPU that a manager's memory is for, by its number. */
+export declare function cudaManagerOrdinal(manager: number): number
+
+/** Makes a manager's peaks what is current. */
+export declare function cudaManagerResetPeaks(manager: number): void
+
+/** Requested, allocated and reserved bytes in words 0 to 8; -1 for what nobody counts. */
+export declare function cudaManagerStats(manager: number): void
+
+/** Gives memory that no buffer uses back, but for some bytes. */
+export declare function cudaManagerTrim(manager: number, keepBytes: number): void
+
+/** Free and all bytes, in words 0 and 1. */
+export declare function cudaMemoryInfo(device: number): void
+
+/** Opens an event that another process named. */
+export declare function cudaOpenEvent(handle: NativeCudaEventHandle): number
+
+/** Opens what another process named: a mutable buffer. */
+export declare function cudaOpenMemory(handle: NativeCudaMemoryHandle): number
+
+/** Page-locks the memory of a buffer. */
+export declare function cudaRegisterHost(buffer: number): number
+
+/** Whether there is a GPU to work with, and why not. */
+export declare function cudaStatus(): NativeCudaStatus
+
+/** A new stream. */
+export declare function cudaStreamCreate(device: number, priority: number): number
+
+/** The stream of the GPU's default manager. */
+export declare function cudaStreamDefault(device: number): number
+
+/** Lets a stream's handle go; work that was given to it is done. */
+export declare function cudaStreamDrop(stream: number): void
+
+/** Whether all work of the stream is done. */
+export declare function cudaStreamIsComplete(stream: number): boolean
+
+/** Settled when what the stream has now is done. */
+export declare function cudaStreamSynchronize(stream: number): Promise<void>
+
+/** Later work of the stream begins after an event. */
+export declare function cudaStreamWaitEvent(stream: number, event: number): void
+
+/**
+ * Settled when the GPU has done what this process gave it: a thread waits, for there is nothing to ask the driver to
+ * call then.
+ */
+export declare function cudaSynchronizeDevice(device: number): Promise<void>
+
+/** Lets a registration go; copies that are under way keep it. */
+export declare function cudaUnregisterHost(registration: number): void
+
 /** Puts debug hooks over all domains; returns the callback's number. */
 export declare function debugSetup(onError: string, quarantine: number, depth: number): number
 
@@ -301,6 +409,72 @@ export interface NativeCorruption {
   message: string
   /** All of it. */
   text: string
+}
+
+/** Where another process finds an event. */
+export interface NativeCudaEventHandle {
+  /** The GPU's UUID. */
+  device: string
+  /** The driver's handle in hexadecimal. */
+  handle: string
+}
+
+/** Where another process finds memory of a GPU. */
+export interface NativeCudaMemoryHandle {
+  /** The GPU's UUID. */
+  device: string
+  /** The driver's handle in hexadecimal. */
+  handle: string
+  /** Where the buffer begins in the allocation. */
+  offset: number
+  /** Its bytes. */
+  length: number
+}
+
+/** What does not change about a GPU. */
+export interface NativeCudaProperties {
+  /** What its maker calls it. */
+  name: string
+  /** The same everywhere, in groups of hexadecimal digits. */
+  uuid: string
+  /** Where it is plugged in. */
+  pciBusId: string
+  /** Its compute capability's first number. */
+  computeMajor: number
+  /** Its compute capability's second number. */
+  computeMinor: number
+  /** How many multiprocessors it has. */
+  multiprocessors: number
+  /** Bytes of memory. */
+  totalBytes: number
+  /** Whether it uses the CPU's memory. */
+  integrated: boolean
+  /** Whether the driver has pools of its memory. */
+  memoryPools: boolean
+  /** Whether it has managed memory. */
+  managedMemory: boolean
+  /** Whether the CPU may use that while the GPU works. */
+  concurrentManagedAccess: boolean
+}
+
+/** What was found. Absent texts are empty, absent numbers -1. */
+export interface NativeCudaStatus {
+  /** Whether there is a driver and a GPU. */
+  available: boolean
+  /** Why not, in a word. */
+  reason: string
+  /** The same as a sentence. */
+  message: string
+  /** The library that was loaded. */
+  library: string
+  /** The names that were tried. */
+  searched: Array<string>
+  /** The function that is missing. */
+  symbol: string
+  /** The driver's code. */
+  driverCode: number
+  /** The newest CUDA that the driver knows, as 1000 × major + 10 × minor. */
+  driverVersion: number
 }
 
 /** What fails; see `Failing` of the core. Absent numbers are -1, absent texts empty. */

@@ -14,10 +14,12 @@ const rustFolder = join(root, 'crates', 'offheap', 'tests', 'all')
 const typeScriptFolder = join(root, '__test__')
 
 const onlyInRust = 'JavaScript has no allocators'
+const inCudaCrate = 'tests of the crate offheap-cuda'
+const notShown = 'readers and writers of a GPU are native code’s; JavaScript copies ranges'
 
 /**
- * The required cases: number, what Arrow tests there, and why one of the languages has no test. Cases 78-97 and 137-148 are of
- * parts that come later (CUDA).
+ * The required cases: number, what Arrow tests there, and why one of the languages has no test. Cases 95-97 and 148 are of
+ * `offheap/arrow`.
  */
 const cases = [
   [1, 'memory tracking'],
@@ -97,6 +99,23 @@ const cases = [
   [75, 'ensureAlignment: invalid arguments'],
   [76, 'bits at aligned places'],
   [77, 'bits at unaligned places'],
+  [78, 'GPU: devices', { rust: inCudaCrate }],
+  [79, 'GPU: copies in every direction', { rust: inCudaCrate }],
+  [80, 'GPU: events', { rust: inCudaCrate }],
+  [81, 'GPU: events of others', { rust: inCudaCrate, typeScript: 'only native code has events of others' }],
+  [82, 'GPU: the default stream', { rust: inCudaCrate }],
+  [83, 'GPU: streams', { rust: inCudaCrate }],
+  [84, 'GPU: contexts', { rust: inCudaCrate, typeScript: 'contexts are not shown' }],
+  [85, 'GPU: allocate', { rust: inCudaCrate }],
+  [86, 'GPU: copies in parts', { rust: inCudaCrate }],
+  [87, 'GPU: slices', { rust: inCudaCrate }],
+  [88, 'GPU: memory of another process', { rust: inCudaCrate }],
+  [89, 'GPU: page-locked memory', { rust: inCudaCrate }],
+  [90, 'GPU: views of page-locked memory', { rust: inCudaCrate }],
+  [91, 'GPU: writer', { rust: inCudaCrate, typeScript: notShown }],
+  [92, 'GPU: writer, edge cases', { rust: inCudaCrate, typeScript: notShown }],
+  [93, 'GPU: reader', { rust: inCudaCrate, typeScript: notShown }],
+  [94, 'GPU: reader, willNeed', { rust: inCudaCrate, typeScript: notShown }],
   [98, 'bytes of the default pool and of all'],
   [99, 'a proxy pool that nobody holds'],
   [100, 'a log has as many frees as allocations'],
@@ -136,6 +155,17 @@ const cases = [
   [134, 'devices and managers: what they print'],
   [135, 'the device of a buffer'],
   [136, 'copyTo a device or a manager'],
+  [137, 'GPU: a number that no GPU has', { rust: inCudaCrate }],
+  [138, 'GPU: new host buffer', { rust: inCudaCrate }],
+  [139, 'GPU: bytes allocated', { rust: inCudaCrate }],
+  [140, 'GPU: buffers from data', { rust: inCudaCrate }],
+  [141, 'GPU: foreign memory', { rust: inCudaCrate, typeScript: 'memory of other libraries comes by offheap/arrow' }],
+  [142, 'GPU: copies of ranges, and ranges that do not fit', { rust: inCudaCrate }],
+  [143, 'GPU: device types', { rust: inCudaCrate }],
+  [144, 'GPU: reader and writer', { rust: inCudaCrate, typeScript: notShown }],
+  [145, 'GPU: two processes, the same bytes', { rust: inCudaCrate }],
+  [146, 'GPU: no view for the CPU', { rust: inCudaCrate }],
+  [147, 'GPU: copyTo and back', { rust: inCudaCrate }],
 ]
 
 /** The bugs of Arrow that must not be here, and how their tests are called. */
@@ -172,6 +202,9 @@ const declares = {
   eachPool: ', over every pool',
   eachBackend: ', over every backend',
   onDevices: ', on test devices',
+  onGpu: ', on a GPU or the double',
+  onDouble: ', on the double',
+  eachManager: ', on every kind of manager',
 }
 const declaration = new RegExp(`(?<![\\w.])(${Object.keys(declares).map((name) => name.replace('.', '\\.')).join('|')})\\(\\s*(['"\`])((?:\\\\.|(?!\\2).)+)\\2`, 'g')
 const typeScriptTests = sources(typeScriptFolder, '.spec.ts').flatMap(({ name, text }) =>

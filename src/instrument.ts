@@ -112,6 +112,7 @@ const MAKES_BUFFER: ReadonlySet<string> = new Set<keyof NativeBinding>([
   'bufferViewOn',
   'bufferViewOrCopyTo',
   'shmOpen',
+  'cudaOpenMemory',
 ])
 
 /** Calls after which their caller has something to note down first: it calls {@link throwHeldBack} then. */

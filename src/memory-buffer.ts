@@ -91,6 +91,8 @@ interface BufferInternals {
   size(buffer: MemoryBuffer): number
   /** The bytes, for native code. */
   bytes(buffer: MemoryBuffer): Bytes
+  /** The same wherever they are: for native code that does not read them itself. */
+  bytesAnywhere(buffer: MemoryBuffer): Bytes
   /** True when views are windows on the memory itself, not copies. */
   isDirect(buffer: MemoryBuffer): boolean
   /** Copies bytes into a mutable buffer; refuses, with nothing written, what does not fit. */
@@ -175,6 +177,10 @@ export class MemoryBuffer {
         return buffer.#size
       },
       bytes: (buffer) => MemoryBuffer.#bytes(buffer),
+      bytesAnywhere(buffer) {
+        const id = MemoryBuffer.#live(buffer)
+        return id === WRAPPED ? regionBytes(buffer.#extra!.region!) : id
+      },
       isDirect: (buffer) => externalBuffers || buffer.#id === WRAPPED,
       write(buffer, position, bytes, length) {
         const id = MemoryBuffer.#mutableId(buffer)

@@ -6,6 +6,7 @@
  */
 
 import { constants as bufferConstants } from 'node:buffer'
+import type { NativeCuda } from './cuda/native.js'
 import { makeError } from './errors.js'
 
 /** A buffer id, or bytes in JavaScript memory that are read during the call only. */
@@ -149,7 +150,7 @@ export interface NativeSites {
  *   memory; one that returns a manager id sets `words[0]` to its key (equal keys are the same manager).
  * - The `state` of dispose and its like: {@link viewState}.
  */
-export interface NativeBinding {
+export interface NativeBinding extends NativeCuda {
   configure(words: ArrayBuffer, makeError: MakeError, options: number): NativeCapabilities
 
   supportedBackends(): string[]

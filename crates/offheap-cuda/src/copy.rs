@@ -175,7 +175,7 @@ pub struct CopyRange {
 }
 
 impl CopyRange {
-    fn check(&self, size: usize) -> Result<()> {
+    pub(crate) fn check(&self, size: usize) -> Result<()> {
         match self.offset.checked_add(size) {
             Some(end) if end <= self.block.size() => Ok(()),
             _ => Err(Error::range(self.offset, size, self.block.size())),
@@ -242,7 +242,7 @@ pub unsafe fn fill_async(
 
 /// Calls `done` when the stream has come here, and lets `kept` go then: on a thread that may call the driver,
 /// as the end of a block does.
-fn keep_until_done<K: Send + 'static>(
+pub(crate) fn keep_until_done<K: Send + 'static>(
     stream: &CudaStream,
     kept: K,
     done: impl FnOnce() + Send + 'static,

@@ -1,6 +1,7 @@
 //! GPUs as devices.
 
 use crate::driver::{self, abi};
+use crate::event::CudaEvent;
 use crate::gpu::{self, Gpu};
 use crate::host_memory::CudaHostMemoryManager;
 use crate::manager::CudaMemoryManager;
@@ -165,6 +166,19 @@ impl CudaDevice {
     /// The calling thread's default stream.
     pub fn per_thread_stream(&self) -> CudaStream {
         CudaStream::per_thread(self.gpu)
+    }
+
+    /// A new event that was never recorded. With `timing` it notes the time, for
+    /// [`CudaEvent::elapsed_ms`]; without, it may be one that was used before.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn create_event(&self, timing: bool) -> Result<CudaEvent> {
+        if timing {
+            CudaEvent::create(self.gpu, 0)
+        } else {
+            CudaEvent::pooled(self.gpu)
+        }
     }
 
     /// The GPU's manager for whoever names no other: of a pool of the driver's of our own where it has

@@ -1,5 +1,6 @@
 //! Events.
 
+use crate::device::CudaDevice;
 use crate::driver::{abi, check, failed, is_exiting};
 use crate::gpu::Gpu;
 use crate::stream::CudaStream;
@@ -77,6 +78,11 @@ impl CudaEvent {
 
     pub(crate) fn gpu(&self) -> &'static Gpu {
         self.0.gpu
+    }
+
+    /// The GPU whose streams record it.
+    pub fn cuda_device(&self) -> CudaDevice {
+        CudaDevice::of_gpu(self.0.gpu)
     }
 
     /// The event becomes the moment at which all work that `stream` has now is done.

@@ -6,6 +6,7 @@ use crate::manager::stream_of;
 use crate::memory::PinnedSource;
 use crate::sub_allocator::{
     NoStreams, PoolUpstream, StreamId, SubAllocator, SubAllocatorOptions, SubAllocatorSource,
+    SubAllocatorStatistics,
 };
 use offheap::{
     Alignment, Block, Device, DeviceBuffer, DeviceReader, DeviceType, DeviceWriter, Error,
@@ -56,6 +57,48 @@ impl CudaHostMemoryManager {
     /// The pool.
     pub fn cuda_pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// The GPU.
+    pub fn cuda_device(&self) -> CudaDevice {
+        CudaDevice::of_gpu(self.gpu)
+    }
+
+    /// What cuts the chunks.
+    fn cache(&self) -> Result<&SubAllocator<PoolUpstream, NoStreams>> {
+        match self.pool.find_source::<SubAllocatorSource<NoStreams>>() {
+            Some(source) => Ok(source.allocator()),
+            None => Err(Error::invalid_argument(
+                "pool",
+                self.pool.name(),
+                "a pool of offheap-cuda's memory",
+            )),
+        }
+    }
+
+    /// What the allocator tells beside its pool's own figures.
+    ///
+    /// # Errors
+    /// Never for a manager that was made here.
+    pub fn allocator_statistics(&self) -> Result<SubAllocatorStatistics> {
+        Ok(self.cache()?.statistics())
+    }
+
+    /// Makes the peaks of the allocator's figures what is current.
+    ///
+    /// # Errors
+    /// Never for a manager that was made here.
+    pub fn reset_allocator_peaks(&self) -> Result<()> {
+        self.cache()?.reset_peaks();
+        Ok(())
+    }
+
+    /// Gives chunks that no block uses back, but for `keep` bytes.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn trim(&self, keep: u64) -> Result<()> {
+        self.cache()?.trim(keep).map(drop)
     }
 }
 

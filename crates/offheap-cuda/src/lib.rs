@@ -35,6 +35,7 @@ mod host_memory;
 mod ipc;
 mod manager;
 mod memory;
+mod staged;
 mod stream;
 pub mod sub_allocator;
 
@@ -52,4 +53,5 @@ pub use ipc::{
 };
 pub use manager::{AllocatorStatistics, CudaMemoryManager};
 pub use memory::{DriverPoolOptions, DriverPoolStatistics, RegisteredMemory};
+pub use staged::copy_staged;
 pub use stream::CudaStream;

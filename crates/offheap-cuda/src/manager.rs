@@ -193,6 +193,21 @@ impl CudaMemoryManager {
         })
     }
 
+    /// Makes the peaks of the allocator's figures what is current.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn reset_allocator_peaks(&self) -> Result<()> {
+        match self.source()?.allocator() {
+            Allocator::Driver(pool) => pool.reset_peaks(),
+            Allocator::Cached(allocator) => {
+                allocator.reset_peaks();
+                Ok(())
+            }
+            Allocator::Plain | Allocator::Managed => Ok(()),
+        }
+    }
+
     /// Has `handler` called when memory runs out, after cached memory was given back, with the bytes asked
     /// for; when it says that it freed something, the request is tried again, at most 16 times. It counts for
     /// every stream of the allocator. The number takes it away again

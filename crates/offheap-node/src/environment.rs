@@ -2,6 +2,7 @@
 
 use crate::arguments::array_buffer;
 use crate::collecting;
+use crate::cuda::Cuda;
 use crate::debugging;
 use crate::errors::disposed;
 use crate::events::Events;
@@ -50,6 +51,7 @@ pub(crate) struct Environment {
     pub(crate) events: Arc<Events>,
     pub(crate) instrument: Instrument,
     pub(crate) failures: Failures,
+    pub(crate) cuda: Cuda,
     /// Until the environment ends; `None` where the runtime has no way to wake its thread.
     collector: RefCell<Option<ThreadCollector>>,
     external: Cell<i64>,
@@ -257,6 +259,7 @@ unsafe extern "C" fn on_end(data: *mut c_void) {
     origin::this_thread_has_foreign_frames(false);
     state.failures.end();
     parking::clear(env, &state.parking);
+    state.cuda.end();
     // Views that are still attached keep their blocks through their slots.
     let handles = std::mem::take(&mut *state.handles.borrow_mut());
     let pools = std::mem::take(&mut *state.pools.borrow_mut());
@@ -380,6 +383,7 @@ fn start(env: Env, words: Unknown<'_>, make_error: Unknown<'_>, options: u32) ->
         events,
         instrument: Instrument::default(),
         failures: Failures::default(),
+        cuda: Cuda::default(),
         collector: RefCell::new(collecting::register(env).ok()),
         external: Cell::new(0),
         watches_moves: options & (options::BUN | options::OTHER) == 0,

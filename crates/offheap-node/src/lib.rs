@@ -30,6 +30,7 @@ mod arrow;
 mod buffers;
 mod builders;
 mod collecting;
+mod cuda;
 mod debugging;
 mod devices;
 mod domains;

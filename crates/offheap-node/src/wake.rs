@@ -129,4 +129,20 @@ impl Wake {
         }
         status == sys::Status::napi_ok
     }
+
+    /// Whether what is to come keeps the process alive. On the environment's thread.
+    pub(crate) fn keep_alive(&self, env: Env, yes: bool) {
+        let function = lock(&self.0);
+        let Some(Function(raw)) = *function else {
+            return;
+        };
+        // SAFETY: not finalized, and this is its environment's thread.
+        unsafe {
+            if yes {
+                sys::napi_ref_threadsafe_function(env.raw(), raw.as_ptr());
+            } else {
+                sys::napi_unref_threadsafe_function(env.raw(), raw.as_ptr());
+            }
+        }
+    }
 }

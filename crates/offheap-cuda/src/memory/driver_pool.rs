@@ -150,6 +150,21 @@ impl DriverPool {
             used_peak: self.attribute(of::USED_MEM_HIGH)?,
         })
     }
+
+    /// Makes both peaks what is current.
+    pub(crate) fn reset_peaks(&self) -> Result<()> {
+        use abi::pool_attribute as of;
+        let bound = self.gpu.bind()?;
+        for peak in [of::RESERVED_MEM_HIGH, of::USED_MEM_HIGH] {
+            let mut zero: u64 = 0;
+            // SAFETY: a live pool; the attributes' values are 64 bits, and 0 is what resets them.
+            check(bound.table, "cuMemPoolSetAttribute", unsafe {
+                let value: *mut c_void = (&raw mut zero).cast();
+                (bound.table.mem_pool_set_attribute)(self.raw, peak, value)
+            })?;
+        }
+        Ok(())
+    }
 }
 
 impl Drop for DriverPool {

@@ -1,5 +1,6 @@
 //! Memory of the CPU that is page-locked later.
 
+use crate::device::CudaDevice;
 use crate::driver::{abi, check, is_exiting};
 use crate::gpu::Gpu;
 use offheap::{Block, Result};
@@ -29,6 +30,11 @@ impl RegisteredMemory {
             (bound.table.mem_host_register)(start.cast(), size, flags)
         })?;
         Ok(Self { gpu, block })
+    }
+
+    /// The GPU by which it was locked; all of the process may use it.
+    pub fn cuda_device(&self) -> CudaDevice {
+        CudaDevice::of_gpu(self.gpu)
     }
 
     /// The block.

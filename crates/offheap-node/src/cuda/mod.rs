@@ -1,0 +1,14 @@
+//! GPU memory: `offheap/cuda`. Nothing here looks for a driver before a function of it is called.
+
+mod copies;
+mod devices;
+mod events;
+mod exchange;
+mod managers;
+mod promises;
+mod registrations;
+mod state;
+mod status;
+mod streams;
+
+pub(crate) use state::Cuda;

@@ -1,0 +1,196 @@
+import { OutOfMemoryError } from '../errors.js'
+import type { MemoryBuffer } from '../memory-buffer.js'
+import { MemoryManager, managerInternals } from '../memory-manager.js'
+import { type AllocateOptions, poolOfId } from '../memory-pool.js'
+import { native, words } from '../native.js'
+import { INTERNAL } from '../token.js'
+import { checkSize, wrongReceiver, wrongType } from '../validate.js'
+import { collectGarbage } from './collect-garbage.js'
+import { type CudaDevice, device } from './device.js'
+import { type CudaStream, streamInternals } from './stream.js'
+
+/** How a manager gets its memory: see {@link CudaDevice.createMemoryManager}. */
+export type CudaMemoryKind = 'driver-pool' | 'pool' | 'plain' | 'host' | 'managed'
+
+/** A number of bytes with its history; `null` for what nobody counts. */
+export interface CudaCounter {
+  /** Bytes now. */
+  readonly current: number | null
+  /** The most there have been since the start or the last `resetPeaks()`. */
+  readonly peak: number | null
+  /** The sum of all increases. */
+  readonly total: number | null
+}
+
+/**
+ * The bytes of a manager. Allocated less requested is rounding; reserved less allocated is what is kept for later. The driver has no
+ * totals of its pools; plain and managed memory has `requested` only.
+ */
+export interface CudaMemoryStats {
+  /** What was asked for, of this manager's pool: managers {@link CudaMemoryManager.on} other streams have their own. */
+  readonly requested: CudaCounter
+  /** The blocks that were given, after rounding; of all streams. */
+  readonly allocated: CudaCounter
+  /** What was taken from the driver; of all streams. */
+  readonly reserved: CudaCounter
+}
+
+/** A request for which there is no memory. */
+export interface CudaMemoryShortage {
+  /** Bytes that were asked for. */
+  readonly requested: number
+  /** How often the callbacks were asked about this request before. */
+  readonly attempt: number
+  readonly error: OutOfMemoryError
+}
+
+/** Frees memory if it can; true to have the request tried again. */
+export type OutOfMemoryCallback = (shortage: CudaMemoryShortage) => boolean
+
+/** So often may callbacks say that it is worth another try. */
+const MOST_ATTEMPTS = 16
+
+/** What refers to a forgotten buffer may itself be seen as garbage by the first collection only. */
+const MOST_COLLECTIONS = 3
+
+/** Managers that have callbacks: they are not forgotten. */
+const withCallbacks = new Set<CudaMemoryManager>()
+
+/** The one handle for the manager that the last native call returned: equal managers of one pool are one handle. */
+export function adoptManager(id: number): CudaMemoryManager {
+  const key = words[0]!
+  const pool = poolOfId(native.managerPool(id))
+  words[0] = key // what a manager is known by
+  return (pool === undefined ? managerInternals.adopt(id) : managerInternals.adoptFor(pool, id)) as CudaMemoryManager
+}
+
+/** Memory of a GPU, or of the CPU for a GPU. */
+export class CudaMemoryManager extends MemoryManager {
+  /** Asked for once. */
+  #kind: CudaMemoryKind | undefined = undefined
+  /** Shared with those on other streams. */
+  #callbacks = new Set<OutOfMemoryCallback>()
+
+  private constructor(token: typeof INTERNAL, id: number) {
+    super(token, id)
+  }
+
+  static {
+    for (const type of ['cuda', 'cuda_host', 'cuda_managed']) managerInternals.setClass(type, (id) => new CudaMemoryManager(INTERNAL, id))
+  }
+
+  static #check(self: unknown): CudaMemoryManager {
+    if (typeof self === 'object' && self !== null && #kind in self) return self
+    throw wrongReceiver('CudaMemoryManager')
+  }
+
+  static #idOf(self: unknown): number {
+    return managerInternals.id(CudaMemoryManager.#check(self))
+  }
+
+  /** The GPU. For memory of the CPU that is for a GPU, {@link device} is another one: `cuda_host` or `cuda_managed`. */
+  get gpu(): CudaDevice {
+    return device(native.cudaManagerOrdinal(CudaMemoryManager.#idOf(this)))
+  }
+
+  /** How it gets its memory. */
+  get kind(): CudaMemoryKind {
+    const manager = CudaMemoryManager.#check(this)
+    return (manager.#kind ??= native.cudaManagerKind(managerInternals.id(manager)) as CudaMemoryKind)
+  }
+
+  /**
+   * The same memory for buffers of `stream`: they may be used there at once, and go back in its order. They count in a pool of
+   * their own.
+   *
+   * @throws ERR_OFFHEAP_INVALID_ARGUMENT for a stream of another GPU; ERR_OFFHEAP_NOT_SUPPORTED for page-locked memory
+   */
+  on(stream: CudaStream): CudaMemoryManager {
+    const manager = CudaMemoryManager.#check(this)
+    const streamId = streamInternals.id(streamInternals.check(stream, 'stream'))
+    const other = adoptManager(native.cudaManagerOn(managerInternals.id(manager), streamId))
+    other.#callbacks = manager.#callbacks
+    return other
+  }
+
+  /**
+   * As {@link MemoryManager.allocateBuffer}; when there is no memory, what is kept is given back, callbacks of
+   * {@link onOutOfMemory} run, and it is tried again.
+   */
+  override allocateBuffer(size: number, options?: AllocateOptions): MemoryBuffer {
+    CudaMemoryManager.#check(this)
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        return super.allocateBuffer(size, options)
+      } catch (error) {
+        if (!(error instanceof OutOfMemoryError) || !CudaMemoryManager.#makeRoom(this, error, attempt)) throw error
+      }
+    }
+  }
+
+  /**
+   * As {@link allocateBuffer}; when nothing else helps, garbage is collected, so that buffers that were forgotten go back, and it is
+   * tried again, three times at most.
+   */
+  async allocateBufferAsync(size: number, options?: AllocateOptions): Promise<MemoryBuffer> {
+    for (let collections = 0; ; collections += 1) {
+      try {
+        return this.allocateBuffer(size, options)
+      } catch (error) {
+        if (!(error instanceof OutOfMemoryError) || collections === MOST_COLLECTIONS) throw error
+      }
+      await collectGarbage()
+    }
+  }
+
+  /** Asks the callbacks; true when one of them says that it freed something. */
+  static #makeRoom(self: CudaMemoryManager, error: OutOfMemoryError, attempt: number): boolean {
+    if (attempt >= MOST_ATTEMPTS) return false
+    let isRetried = false
+    for (const callback of self.#callbacks) isRetried = callback({ requested: error.requested, attempt, error }) === true || isRetried
+    return isRetried
+  }
+
+  /**
+   * Has `callback` called, before the error is thrown, when {@link allocateBuffer} or {@link allocateBufferAsync} of this manager, or of
+   * the same {@link on} another stream, finds no memory (RMM's failure callback: the place to spill). What it throws is thrown instead. At most 16 times a request.
+   *
+   * @returns what ends it
+   */
+  onOutOfMemory(callback: OutOfMemoryCallback): () => void {
+    const manager = CudaMemoryManager.#check(this)
+    if (typeof callback !== 'function') throw wrongType('callback', 'a function', callback)
+    // One of its own for each call, so that the same function can be given twice.
+    const entry: OutOfMemoryCallback = (shortage) => callback(shortage)
+    const all = manager.#callbacks
+    all.add(entry)
+    withCallbacks.add(manager)
+    return () => {
+      all.delete(entry)
+      if (all.size === 0) withCallbacks.delete(manager)
+    }
+  }
+
+  /** Bytes that were requested, allocated and reserved. */
+  stats(): CudaMemoryStats {
+    native.cudaManagerStats(CudaMemoryManager.#idOf(this))
+    const figure = (word: number): number | null => (words[word]! < 0 ? null : words[word]!)
+    const counter = (word: number): CudaCounter => ({ current: figure(word), peak: figure(word + 1), total: figure(word + 2) })
+    return { requested: counter(0), allocated: counter(3), reserved: counter(6) }
+  }
+
+  /** Starts the peaks of {@link stats} anew. */
+  resetPeaks(): void {
+    native.cudaManagerResetPeaks(CudaMemoryManager.#idOf(this))
+  }
+
+  /** Gives memory that no buffer uses back to the driver, down to `keepBytes` of reserved bytes. */
+  trim(keepBytes = 0): void {
+    native.cudaManagerTrim(CudaMemoryManager.#idOf(this), checkSize(keepBytes, 'keepBytes'))
+  }
+
+  /** `'CudaMemoryManager'` */
+  override get [Symbol.toStringTag](): string {
+    return 'CudaMemoryManager'
+  }
+}
