@@ -112,13 +112,13 @@ onDevices('#14 #134 test devices: one handle for each, by number', (t) => {
   t.not(viewing, copying)
   t.false(copying.equals(viewing) || copying.equals(cpu) || cpu.equals(copying))
   t.true(copying.equals(testDevice(0)))
-  t.deepEqual([copying.typeName, copying.deviceType, viewing.deviceId, copying.isCpu, String(viewing)], ['test', 12, 1, false, 'ext_dev:1'])
-  t.is(inspect(viewing), 'Device { ext_dev:1 }')
+  t.deepEqual([copying.typeName, copying.deviceType, viewing.deviceId, copying.isCpu, String(viewing)], ['test', 12, 1, false, 'test:1'])
+  t.is(inspect(viewing), 'Device { test:1 }')
   const pool = devicePool(copying)
   t.is(copying.memoryManagerOf(pool), copying.memoryManagerOf(pool))
   t.is(copying.memoryManagerOf(pool).pool, pool)
   t.false(copying.memoryManagerOf(pool).equals(copying.memoryManager))
-  t.is(inspect(copying.memoryManagerOf(pool)), 'MemoryManager { ext_dev:0, pool of the device }')
+  t.is(inspect(copying.memoryManagerOf(pool)), 'MemoryManager { test:0, pool of the device }')
   for (const act of [() => viewing.memoryManagerOf(pool), () => cpu.memoryManagerOf(pool), () => cpuMemoryManager(pool), () => copying.memoryManagerOf(defaultMemoryPool())]) {
     throwsCode(t, act, 'ERR_OFFHEAP_INVALID_ARGUMENT', 'pool')
   }
@@ -287,9 +287,9 @@ onDevices('a ticket of a device’s buffer opens it there', async (t) => {
     { eval: true, workerData: { tickets, substitute } },
   )
   t.deepEqual(await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject)), [
-    ['ext_dev:0', false, true, 'some data', undefined],
-    ['ext_dev:0', false, false, 'data', undefined],
-    ['ext_dev:1', false, false, 'some data', undefined],
+    ['test:0', false, true, 'some data', undefined],
+    ['test:0', false, false, 'data', undefined],
+    ['test:1', false, false, 'some data', undefined],
   ])
   for (const ticket of tickets) revokeShared(ticket)
   buffer.dispose()

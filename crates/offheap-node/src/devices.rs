@@ -52,7 +52,12 @@ pub fn device_location(env: Env, device: f64) -> napi::Result<String> {
     let location = device.location();
     // That code is every extension's; each has a name.
     if location.device_type == DeviceType::EXT_DEV {
-        return Ok(device.type_name().to_owned());
+        let (name, id) = (device.type_name(), location.device_id);
+        return Ok(if id < 0 {
+            name.to_owned()
+        } else {
+            format!("{name}:{id}")
+        });
     }
     Ok(location.to_string())
 }
