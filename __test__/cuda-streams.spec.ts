@@ -177,12 +177,26 @@ onGpu('registered memory: copied by the GPU until the registration is disposed',
   throwsCode(t, () => cuda.registerHost({} as never), 'ERR_OFFHEAP_INVALID_ARGUMENT')
 })
 
-onDouble('1 GiB is copied on a slow stream: timers go on, and either side may be disposed', async (t) => {
-  const script = `
+for (const [what, from] of [
+  ['page-locked memory', 'gpu.allocateHostBuffer(size)'],
+  ['ordinary memory', 'offheap.defaultMemoryPool().allocateBuffer(size)'],
+] as const) {
+  onDouble(`1 GiB of ${what} is copied on a slow stream: timers go on, and either side may be disposed`, async (t) => {
+    const result = await runCuda(slowCopy(from), { OFFHEAP_CUDA_DOUBLE_STREAM_SPEED: String(2 ** 30) })
+    const { ratio, ticks, took } = printed<{ ratio: number; ticks: number; took: number }>(t, result)
+    t.true(ratio <= 0.1, `a timer was late by ${(ratio * 100).toFixed(1)} % of the ${took.toFixed()} ms of the copy`)
+    t.true(ticks > 10)
+    t.log(`lag ${(ratio * 100).toFixed(2)} % of ${took.toFixed()} ms`)
+  })
+}
+
+/** A program that copies 1 GiB while a timer runs. */
+function slowCopy(from: string): string {
+  return `
     const gpu = cuda.device()
     const size = 2 ** 30
     const stream = gpu.createStream()
-    const source = gpu.allocateHostBuffer(size)
+    const source = ${from}
     const target = gpu.memoryManager.on(stream).allocateBuffer(size)
     await stream.synchronize()
     let lag = 0
@@ -203,11 +217,7 @@ onDouble('1 GiB is copied on a slow stream: timers go on, and either side may be
     const took = performance.now() - start
     clearInterval(timer)
     console.log(JSON.stringify({ ratio: lag / took, ticks, took }))`
-  const result = await runCuda(script, { OFFHEAP_CUDA_DOUBLE_STREAM_SPEED: String(2 ** 30) })
-  const { ratio, ticks, took } = printed<{ ratio: number; ticks: number; took: number }>(t, result)
-  t.true(ratio <= 0.1, `a timer was late by ${(ratio * 100).toFixed(1)} % of the ${took.toFixed()} ms of the copy`)
-  t.true(ticks > 10)
-})
+}
 
 onDouble('a process ends with copies in flight, and the driver is called no more', async (t) => {
   const { mkdtempSync, readFileSync, rmSync } = await import('node:fs')
@@ -286,4 +296,26 @@ onDouble('what the driver says of the work rejects its promise', async (t) => {
   t.regex(code, /^ERR_OFFHEAP_/)
   t.regex(message, /700/)
   await turns()
+})
+
+onGpu('methods and getters refuse whatever is not of their class', async (t) => {
+  const gpu = cuda.device()
+  using stream = gpu.createStream()
+  const others: unknown[] = [undefined, null, {}, 1, Object.create(cuda.CudaStream.prototype), Object.create(cuda.CudaDevice.prototype), stream, gpu, cuda]
+  const skipped = new Set<PropertyKey>(['constructor', Symbol.toStringTag, Symbol.for('nodejs.util.inspect.custom')])
+  for (const Class of [cuda.CudaDevice, cuda.CudaMemoryManager, cuda.CudaStream, cuda.CudaEvent, cuda.HostRegistration]) {
+    for (const key of Reflect.ownKeys(Class.prototype).filter((key) => !skipped.has(key))) {
+      const { value, get } = Object.getOwnPropertyDescriptor(Class.prototype, key)!
+      const member = (value ?? get) as (this: unknown) => unknown
+      for (const other of others) {
+        if ((other === stream || other === gpu) && other instanceof Class) continue
+        const title = `${Class.name}#${String(key)}`
+        const outcome = await (async () => Reflect.apply(member, other, [1]))().then(
+          () => 'nothing',
+          (error: { code?: string }) => error.code,
+        )
+        t.is(outcome, 'ERR_OFFHEAP_INVALID_ARGUMENT', title)
+      }
+    }
+  }
 })

@@ -40,8 +40,8 @@ function checkHandle(handle: unknown): { device: string; handle: string } {
 }
 
 /**
- * A handle by which another process of the same user opens `buffer`. The memory must come from a manager of the kind `plain`.
- * This process must keep the buffer until the other has closed it: CUDA does not.
+ * A handle by which another process of the same user opens `buffer`. The memory must come from a manager of the kind `plain`
+ * or `pool`. This process must keep the buffer until the other has closed it: CUDA does not.
  *
  * @throws ERR_OFFHEAP_NOT_SUPPORTED for memory of any other manager
  */

@@ -133,9 +133,10 @@ export class CudaMemoryManager extends MemoryManager {
    * tried again, three times at most.
    */
   async allocateBufferAsync(size: number, options?: AllocateOptions): Promise<MemoryBuffer> {
+    const manager = CudaMemoryManager.#check(this)
     for (let collections = 0; ; collections += 1) {
       try {
-        return this.allocateBuffer(size, options)
+        return CudaMemoryManager.prototype.allocateBuffer.call(manager, size, options)
       } catch (error) {
         if (!(error instanceof OutOfMemoryError) || collections === MOST_COLLECTIONS) throw error
       }

@@ -3,4 +3,5 @@
 
 mod basics;
 mod processes;
+mod staged;
 mod where_it_runs;
