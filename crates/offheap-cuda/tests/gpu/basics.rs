@@ -14,8 +14,13 @@ use std::sync::mpsc::channel;
 
 fn managers() -> Vec<(&'static str, CudaMemoryManager)> {
     let gpu = gpu();
+    // Pools of the test's own: those that all share change under it.
+    let own = |shared: CudaMemoryManager| {
+        let stream = gpu.create_stream(None).unwrap();
+        shared.on(&stream).unwrap()
+    };
     vec![
-        ("default", gpu.manager().unwrap()),
+        ("default", own(gpu.manager().unwrap())),
         ("plain", gpu.plain_manager().unwrap()),
         (
             "driver pool",
@@ -29,7 +34,7 @@ fn managers() -> Vec<(&'static str, CudaMemoryManager)> {
             "pool",
             gpu.pool_manager(SubAllocatorOptions::new()).unwrap(),
         ),
-        ("managed", gpu.managed_manager().unwrap()),
+        ("managed", own(gpu.managed_manager().unwrap())),
     ]
 }
 
