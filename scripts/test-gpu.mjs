@@ -45,7 +45,7 @@ const library = gpu.available ? undefined : double()
 const used = gpu.available ? gpu : status(library)
 const where = gpu.available
   ? `a GPU: ${used.names.join(', ')}`
-  : `the test double of libcuda, not on a GPU${gpu.message ? ` (${gpu.message})` : ''}`
+  : `the test double of libcuda, not on a GPU${gpu.reason ? ` (${gpu.reason})` : ''}`
 console.log(`CUDA tests run on ${where}`)
 
 // Without a word the specs take the double.

@@ -219,7 +219,8 @@ fn asynchronous_copies_tell_when_they_are_done() {
     );
     let event = stream.record().unwrap();
     event.synchronize().unwrap();
-    assert!(event.is_complete().unwrap() && stream.is_complete().unwrap());
+    // Not the stream: the end of what the copy kept may come to it at any time, on another thread.
+    assert!(event.is_complete().unwrap());
 }
 
 #[test]
