@@ -12,7 +12,7 @@ use offheap_cuda::{
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-fn managers() -> Vec<(&'static str, CudaMemoryManager)> {
+pub(crate) fn managers() -> Vec<(&'static str, CudaMemoryManager)> {
     let gpu = gpu();
     // Pools of the test's own: those that all share change under it.
     let own = |shared: CudaMemoryManager| {
