@@ -13,46 +13,26 @@
 mod as_source;
 mod figures;
 mod freed;
+mod making;
+mod pool_core;
 mod prefixed;
 mod trimming;
 
 use self::freed::{Freed, Seen};
-use super::account::{Account, Kind, UNLIMITED};
-use super::backend::Backend;
+pub(in crate::pool) use self::pool_core::Base;
+pub(crate) use self::pool_core::PoolCore;
+use super::account::{Account, Kind};
 use super::inside::Inside;
-use super::memory_pool::{MemoryPool, Notice, Padding};
+use super::memory_pool::{Notice, Padding};
 use super::reserved::Reserved;
 use super::zero::zero_size_block;
 use crate::alignment::{Alignment, padded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::location::Location;
-use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-
-/// Where the bytes come from.
-pub(super) enum Base {
-    Backend(Backend),
-    Custom(Arc<dyn MemoryPool>),
-}
-
-/// What a handle points to.
-pub(crate) struct PoolCore {
-    pub(super) account: Account,
-    base: Base,
-    padding: Padding,
-    location: Location,
-    name: Cow<'static, str>,
-    /// The name of the nearest pool of the chain that was given one; a backend has its own.
-    given_name: Cow<'static, str>,
-    parent: Option<Pool>,
-    closed: AtomicBool,
-    /// Handles, but for a static's.
-    handles: AtomicUsize,
-}
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
 /// Pools that were closed and still exist: nobody looks for one while there is none.
 static CLOSED: AtomicUsize = AtomicUsize::new(0);
@@ -75,60 +55,6 @@ unsafe impl Sync for Pool {}
 
 const STATIC: usize = 1;
 
-impl PoolCore {
-    /// A backend's own pool, to be kept in a static.
-    pub(super) const fn of_backend(backend: Backend) -> Self {
-        Self {
-            account: Account::telling(backend.on_moved()),
-            base: Base::Backend(backend),
-            padding: Padding::Rounded,
-            location: Location::CPU,
-            name: Cow::Borrowed(backend.name()),
-            given_name: Cow::Borrowed(backend.name()),
-            parent: None,
-            closed: AtomicBool::new(false),
-            handles: AtomicUsize::new(1),
-        }
-    }
-
-    /// A pool over a program's own source, or over an adaptor of some `kind`.
-    pub(super) fn of_source(source: impl MemoryPool, kind: Option<&str>) -> Self {
-        let given_name = match source.upstream() {
-            Some(upstream) if kind.is_some() => upstream.core().given_name.clone(),
-            _ => Cow::Owned(source.backend_name().to_owned()),
-        };
-        let name = match kind {
-            Some(kind) => Cow::Owned(format!("{kind} of {given_name}")),
-            None => given_name.clone(),
-        };
-        Self::of_named_source(source, name, given_name)
-    }
-
-    /// The core of a built-in pool that is no backend's, to be kept in a static.
-    pub(crate) fn built_in(source: impl MemoryPool) -> Self {
-        Self::of_source(source, None)
-    }
-
-    /// A pool over a source, with names.
-    pub(crate) fn of_named_source(
-        source: impl MemoryPool,
-        name: Cow<'static, str>,
-        given_name: Cow<'static, str>,
-    ) -> Self {
-        Self {
-            account: Account::new(UNLIMITED),
-            padding: source.padding(),
-            location: source.location(),
-            base: Base::Custom(Arc::new(source)),
-            name,
-            given_name,
-            parent: None,
-            closed: AtomicBool::new(false),
-            handles: AtomicUsize::new(1),
-        }
-    }
-}
-
 /// This pool's core and its ancestors'.
 #[derive(Clone)]
 struct Chain<'a>(Option<&'a PoolCore>);
@@ -145,92 +71,6 @@ impl<'a> Iterator for Chain<'a> {
 }
 
 impl Pool {
-    /// The handle of a core that lives for ever.
-    pub(crate) fn of_static(core: &'static PoolCore) -> Self {
-        Self {
-            core: NonNull::from(core).map_addr(|a| a | STATIC),
-            marker: PhantomData,
-        }
-    }
-
-    fn of_core(core: PoolCore) -> Self {
-        Self {
-            core: NonNull::from(Box::leak(Box::new(core))),
-            marker: PhantomData,
-        }
-    }
-
-    /// A pool over a program's own source of memory.
-    ///
-    /// The pool counts, so [`MemoryPool`] implementations need not.
-    pub fn custom(source: impl MemoryPool) -> Self {
-        Self::of_core(PoolCore::of_source(source, None))
-    }
-
-    /// A pool over an adaptor, called `kind of` what it wraps.
-    #[cfg(feature = "hooks")]
-    pub(crate) fn adapted(source: impl MemoryPool, kind: &'static str) -> Self {
-        Self::of_core(PoolCore::of_source(source, Some(kind)))
-    }
-
-    /// A pool that counts into `self` and has its memory from a source: an adaptor whose own needs,
-    /// which it has of `self` [without counting](Self::allocate_uncounted), are not to count. `make`
-    /// is told the pool's name.
-    #[cfg(feature = "hooks")]
-    pub(crate) fn child_over<S: MemoryPool>(
-        &self,
-        kind: &'static str,
-        make: impl FnOnce(&str) -> S,
-    ) -> Self {
-        self.child_named_over(&format!("{kind} of {}", self.core().given_name), make)
-    }
-
-    /// As [`child_over`](Self::child_over), with the name itself.
-    #[cfg(feature = "hooks")]
-    pub(crate) fn child_named_over<S: MemoryPool>(
-        &self,
-        name: &str,
-        make: impl FnOnce(&str) -> S,
-    ) -> Self {
-        let mut core = PoolCore::of_named_source(
-            make(name),
-            Cow::Owned(name.to_owned()),
-            self.core().given_name.clone(),
-        );
-        // SAFETY: the parent's handle in the core keeps it where it is; the core's end retires first.
-        core.account = unsafe { Account::child(UNLIMITED, &self.core().account) };
-        core.parent = Some(self.clone());
-        Self::of_core(core)
-    }
-
-    /// A pool that counts into `self` too, under `limit`.
-    pub(crate) fn child(&self, limit: u64, name: Option<&str>, kind: &'static str) -> Self {
-        let (name, given_name) = match name {
-            Some(name) => (name.to_owned(), Cow::Owned(name.to_owned())),
-            // Not the parent's own made-up name: a long chain's names would grow with its length.
-            None => {
-                let given = self.core().given_name.clone();
-                (format!("{kind} of {given}"), given)
-            }
-        };
-        let base = match &self.core().base {
-            Base::Backend(backend) => Base::Backend(*backend),
-            Base::Custom(source) => Base::Custom(Arc::clone(source)),
-        };
-        Self::of_core(PoolCore {
-            // SAFETY: as in `child_named_over`.
-            account: unsafe { Account::child(limit, &self.core().account) },
-            base,
-            padding: self.core().padding,
-            location: self.core().location,
-            name: Cow::Owned(name),
-            given_name,
-            parent: Some(self.clone()),
-            closed: AtomicBool::new(false),
-            handles: AtomicUsize::new(1),
-        })
-    }
-
     #[inline]
     fn is_static(&self) -> bool {
         self.core.addr().get() & STATIC != 0
