@@ -39,6 +39,10 @@ function rust() {
   return [
     ...core,
     {
+      name: 'Rust, without statistics',
+      command: ['cargo', 'test', '-p', 'offheap', '--test', 'without_statistics', '--no-default-features', '--features', 'mimalloc,hooks'],
+    },
+    {
       name: 'Rust, doc tests',
       command: ['cargo', 'test', '-p', 'offheap', '--doc', '--no-default-features', '--features', Object.values(features).at(-1)],
     },
