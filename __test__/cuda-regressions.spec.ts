@@ -108,6 +108,26 @@ onGpu('a copy of a GPU’s whose sides overlap is refused: the driver does not s
   t.true(ordinary.slice(8).equals(pattern(64).subarray(0, 56)))
 })
 
+onGpu('a pool of the driver’s keeps to maxSize, whatever the driver knows of it', async (t) => {
+  const gpu = cuda.device()
+  const manager = gpu.createMemoryManager({ kind: 'driver-pool', maxSize: 8 * MiB })
+  using stream = gpu.createStream()
+  const refused = (request: () => MemoryBuffer, allocated: number): void => {
+    const error = throwsCode(t, request, 'ERR_OFFHEAP_OUT_OF_MEMORY') as unknown as Record<string, unknown>
+    t.deepEqual([error['limit'], error['allocated']], [8 * MiB, allocated])
+  }
+  refused(() => manager.allocateBuffer(8 * MiB + 1), 0)
+  {
+    using half = manager.allocateBuffer(4 * MiB)
+    refused(() => manager.on(stream).allocateBuffer(4 * MiB + 1), 4 * MiB)
+    t.is(half.size, 4 * MiB)
+  }
+  for (let round = 0; round < 3; round += 1) manager.allocateBuffer(8 * MiB).dispose()
+  throwsCode(t, () => gpu.createMemoryManager({ kind: 'driver-pool', initialSize: 2, maxSize: 1 }), 'ERR_OFFHEAP_INVALID_ARGUMENT')
+  // 0 would be no limit at all to the driver.
+  throwsCode(t, () => gpu.createMemoryManager({ kind: 'driver-pool', maxSize: 0 }), 'ERR_OFFHEAP_INVALID_ARGUMENT')
+})
+
 onGpu('registerHost: memory that cannot be locked is refused with a reason, and nobody constructs a registration', async (t) => {
   throwsCode(t, () => Reflect.construct(cuda.HostRegistration, []), 'ERR_OFFHEAP_INVALID_ARGUMENT')
   const gpu = cuda.device()
