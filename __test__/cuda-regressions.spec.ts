@@ -1,6 +1,6 @@
 /** What broke `offheap/cuda` once, by hostile arguments above all. */
 import './support/cuda.js'
-import { cpuDevice, defaultMemoryPool, MemoryBuffer } from 'offheap'
+import { cpuDevice, defaultMemoryPool, domainPool, MemoryBuffer, setArenaAllocator } from 'offheap'
 import * as cuda from 'offheap/cuda'
 import * as shm from 'offheap/shm'
 import { collectUntil, rejectsCode, throwsCode } from './support.js'
@@ -142,6 +142,13 @@ onGpu('registerHost: memory that cannot be locked is refused with a reason, and 
   using wrapped = MemoryBuffer.wrap(new Uint8Array(8))
   throwsCode(t, () => cuda.registerHost(wrapped), 'ERR_OFFHEAP_NOT_SUPPORTED')
   await rejectsCode(t, cuda.fill(wrapped, 1), 'ERR_OFFHEAP_NOT_SUPPORTED')
+})
+
+// It was taken, and from then on every allocation of the process failed.
+onGpu('arenas of control blocks are not made of memory that the CPU cannot reach', (t) => {
+  const pool = cuda.device().memoryManager.pool!
+  throwsCode(t, () => setArenaAllocator(pool), 'ERR_OFFHEAP_NOT_SUPPORTED', /which the CPU cannot read or write/)
+  for (let block = 0; block < 1000; block += 1) domainPool('object').allocateBuffer(512).fill(1)
 })
 
 onGpu('onOutOfMemory: a callback that adds callbacks does not go on for ever, and ended ones let the managers go', async (t) => {
