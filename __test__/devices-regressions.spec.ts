@@ -1,6 +1,6 @@
-/** What broke devices without a GPU once: `offheap/arrow` and `offheap/shm`. */
+/** What hostile arguments broke once, where no GPU is needed. */
 import test from 'ava'
-import { defaultMemoryPool } from 'offheap'
+import { defaultMemoryPool, MemoryBuffer } from 'offheap'
 import * as arrow from 'offheap/arrow'
 import { throwsCode } from './support.js'
 
@@ -41,4 +41,11 @@ test('toDlpack: a shape or strides with billions of dimensions are refused befor
   const growing = new Proxy([] as number[], { get: (_, key) => (key === 'length' ? ((lengths += 1), lengths === 1 ? 2 : 2 ** 32 - 1) : 2) })
   arrow.toDlpack(buffer, 'uint8', { shape: growing }).dispose()
   t.is(lengths, 1)
+})
+
+// Its elements were read, and so made, before one was checked: the heap was full, which ends the process.
+test('an array of billions of holes is refused at its first', (t) => {
+  const holes = Object.assign([], { length: 2 ** 32 - 1 })
+  throwsCode(t, () => MemoryBuffer.from(holes), 'ERR_OFFHEAP_INVALID_ARGUMENT', /source\[0\]/)
+  throwsCode(t, () => MemoryBuffer.concat(holes), 'ERR_OFFHEAP_INVALID_ARGUMENT', /buffers\[0\]/)
 })
