@@ -96,6 +96,12 @@ export function javaScriptBytes(value: unknown): Uint8Array | undefined {
   return region === undefined ? undefined : regionBytes(region)
 }
 
+/** Something that {@link toBytes} takes; not yet its bytes, which code of the caller's may detach. */
+export function checkByteSource(value: unknown, name: string): ByteSource {
+  if (bufferInternals.is(value) || types.isAnyArrayBuffer(value) || ArrayBuffer.isView(value)) return value
+  throw wrongType(name, 'a MemoryBuffer, an ArrayBuffer or a view of one', value)
+}
+
 /** Bytes for native code. */
 export function toBytes(value: unknown, name: string): Bytes {
   if (bufferInternals.is(value)) return bufferInternals.bytes(value)

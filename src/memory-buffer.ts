@@ -2,7 +2,7 @@ import { constants } from 'node:buffer'
 import type { FileHandle } from 'node:fs/promises'
 import { inspect } from 'node:util'
 import { BufferReader } from './buffer-reader.js'
-import { type ByteSource, javaScriptBytes, type Region, regionBytes, regionOf, toBytes } from './bytes.js'
+import { type ByteSource, checkByteSource, javaScriptBytes, type Region, regionBytes, regionOf, toBytes } from './bytes.js'
 import type { Device } from './device.js'
 import { BusyError, DisposedError, ImmutableError, InvalidArgumentError, NotSupportedError } from './errors.js'
 import { type FileTransferOptions, readFile, writeFile } from './file-transfer.js'
@@ -244,7 +244,7 @@ export class MemoryBuffer {
     const pool = poolOption(options) // first: reading options may run the caller's code, and that detach the source
     let bytes: Bytes
     if (typeof source === 'string') bytes = Buffer.from(source, 'utf8')
-    else if (isArray(source)) bytes = Uint8Array.from(arrayElements(source, 'source'), (byte, index) => checkByte(byte, `source[${index}]`))
+    else if (isArray(source)) bytes = Uint8Array.from(arrayElements(source, 'source', checkByte))
     else if (MemoryBuffer.#isBuffer(source)) bytes = MemoryBuffer.#bytes(source)
     else {
       const given = javaScriptBytes(source)
@@ -285,7 +285,7 @@ export class MemoryBuffer {
     if (!isArray(buffers)) throw wrongType('buffers', 'an array', buffers)
     const pool = poolOption(options)
     // In two steps, because reading elements and options may run the caller's code, and that detach what was read before.
-    const sources = arrayElements(buffers, 'buffers')
+    const sources = arrayElements(buffers, 'buffers', checkByteSource)
     const parts = sources.map((source, index) => toBytes(source, `buffers[${index}]`))
     return bufferInternals.create(native.bufferConcat(poolInternals.id(pool), parts), IS_MUTABLE, pool, undefined)
   }

@@ -88,7 +88,7 @@ function checkPool(value: unknown, name: string): MemoryPool {
 
 function checkDomains(value: unknown, name: string): AllocatorDomain[] {
   if (!isArray(value)) throw wrongType(name, 'an array of domains', value)
-  return arrayElements(value, name).map((domain, index) => checkDomain(domain, `${name}[${index}]`))
+  return arrayElements(value, name, checkDomain)
 }
 
 /** Whether an error, or what it was caused by, says that memory ran out. */

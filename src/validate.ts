@@ -124,12 +124,15 @@ export function property(owner: object, key: PropertyKey, name: string): unknown
 /** The most elements that an array proper can have; only a proxy says more. */
 const MOST_ELEMENTS = 2 ** 32 - 1
 
-/** The elements of what `Array.isArray` calls an array, which may be a proxy: read once each, with coded errors. */
-export function arrayElements(array: readonly unknown[], name: string): unknown[] {
+/**
+ * The elements of what `Array.isArray` calls an array, which may be a proxy: read once each, with coded errors. Each is checked
+ * before the next is read: an array of four billion holes takes no memory, its elements would take more than there is.
+ */
+export function arrayElements<Element>(array: readonly unknown[], name: string, check: (value: unknown, name: string) => Element): Element[] {
   const length = checkSize(property(array, 'length', `${name}.length`), `${name}.length`)
   if (length > MOST_ELEMENTS) throw new InvalidArgumentError(`${name} has more elements than an array can have: ${length}`)
-  const elements: unknown[] = []
-  for (let index = 0; index < length; index += 1) elements.push(property(array, index, `${name}[${index}]`))
+  const elements: Element[] = []
+  for (let index = 0; index < length; index += 1) elements.push(check(property(array, index, `${name}[${index}]`), `${name}[${index}]`))
   return elements
 }
 

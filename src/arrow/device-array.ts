@@ -101,10 +101,23 @@ export class ArrowDeviceHandle {
   }
 }
 
-/** The bits of a format's elements, where they are whole bytes; what native code says is not known here. */
+/** Bytes of an element, by the format; a bit is an eighth. */
+const WIDTHS: ReadonlyMap<string, number> = new Map([
+  ...['b'].map((format) => [format, 1 / 8] as const),
+  ...['c', 'C'].map((format) => [format, 1] as const),
+  ...['s', 'S', 'e'].map((format) => [format, 2] as const),
+  ...['i', 'I', 'f', 'tdD', 'tts', 'ttm', 'tiM'].map((format) => [format, 4] as const),
+  ...['l', 'L', 'g', 'tdm', 'ttu', 'ttn', 'tDs', 'tDm', 'tDu', 'tDn', 'tiD'].map((format) => [format, 8] as const),
+  ...['tin'].map((format) => [format, 16] as const),
+])
+
+/** Bytes of a format's elements; `undefined` where any number of them fits. What is no format is for native code to say. */
 function elementBytes(format: string): number | undefined {
-  const bytes: Record<string, number> = { c: 1, C: 1, s: 2, S: 2, e: 2, i: 4, I: 4, f: 4, l: 8, L: 8, g: 8 }
-  return bytes[format]
+  const bytes = /^w:(\d+)$/.exec(format)?.[1]
+  if (bytes !== undefined) return Number(bytes) || undefined
+  const decimal = /^d:\d+,-?\d+(?:,(\d+))?$/.exec(format)
+  if (decimal !== null) return Number(decimal[1] ?? 128) / 8 || undefined
+  return WIDTHS.get(format) ?? (/^ts[smun]:/.test(format) ? 8 : 1)
 }
 
 /**

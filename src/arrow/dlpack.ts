@@ -2,7 +2,7 @@ import { DisposedError, InvalidArgumentError, NotSupportedError } from '../error
 import { bufferInternals, IS_MUTABLE, type MemoryBuffer } from '../memory-buffer.js'
 import { native } from '../native.js'
 import { INTERNAL } from '../token.js'
-import { arrayElements, checkInteger, checkSize, describe, isArray, noConstructor, option, wrongReceiver, wrongType } from '../validate.js'
+import { checkInteger, checkSize, describe, isArray, noConstructor, option, property, wrongReceiver, wrongType } from '../validate.js'
 import { checkAddress, exportedId } from './exported.js'
 
 /** The element types that DLPack and typed arrays share, by Arrow's names: `[Arrow's format, DLPack's code, bits]`. */
@@ -109,9 +109,15 @@ export class DlpackHandle {
   }
 }
 
+/** DLPack's consumers know no more. */
+const MOST_DIMENSIONS = 64
+
 function checkShape(value: unknown, name: string): number[] {
   if (!isArray(value)) throw wrongType(name, 'an array of integers', value)
-  return arrayElements(value, name).map((element, index) => checkInteger(element, `${name}[${index}]`))
+  // Asked for before any element: an array with nothing in it may have billions.
+  const length = checkSize(property(value, 'length', `${name}.length`), `${name}.length`)
+  if (length > MOST_DIMENSIONS) throw new InvalidArgumentError(`${name} must have at most ${MOST_DIMENSIONS} dimensions, got ${length}`)
+  return Array.from({ length }, (_, index) => checkInteger(property(value, index, `${name}[${index}]`), `${name}[${index}]`))
 }
 
 /**

@@ -4,8 +4,10 @@
  * @module
  */
 
-import { type ByteSource, type ByteTarget, javaScriptBytes } from '../bytes.js'
-import { bufferInternals, type MemoryBuffer } from '../memory-buffer.js'
+import { type ByteSource, type ByteTarget, type Region, regionBytes, regionOf } from '../bytes.js'
+import type { Device } from '../device.js'
+import { NotSupportedError } from '../errors.js'
+import { bufferInternals, MemoryBuffer } from '../memory-buffer.js'
 import { native } from '../native.js'
 import { checkByte, checkPosition, checkSize, option, outOfRange, wrongType } from '../validate.js'
 import { CudaDevice, device } from './device.js'
@@ -33,22 +35,31 @@ export interface FillOptions {
   length?: number | undefined
 }
 
-/** One side of a copy: a buffer's native id, or bytes of JavaScript's as they are now. */
-function sideOf(value: unknown, name: string): number | Uint8Array {
-  const side = bufferInternals.is(value) ? bufferInternals.bytesAnywhere(value) : javaScriptBytes(value)
-  if (side === undefined) throw wrongType(name, 'a MemoryBuffer or bytes', value)
-  return side
+/** One side of a copy: a buffer's native id, or where bytes of JavaScript's are now, as the engine says: a caller's properties may say anything. */
+function sideOf(value: unknown, name: string): number | Region {
+  const own = bufferInternals.is(value) ? bufferInternals.bytesAnywhere(value) : undefined
+  if (typeof own === 'number') return own
+  const region = regionOf(own ?? value)
+  if (region === undefined) throw wrongType(name, 'a MemoryBuffer or bytes', value)
+  regionBytes(region) // refuses a detached one
+  return region
 }
 
-function sizeOf(value: unknown, side: number | Uint8Array): number {
-  return typeof side === 'number' ? bufferInternals.size(value as MemoryBuffer) : side.byteLength
+function sizeOf(value: unknown, side: number | Region): number {
+  return typeof side === 'number' ? bufferInternals.size(value as MemoryBuffer) : side.length
+}
+
+/** A range of JavaScript's bytes as they are now. */
+function part({ buffer, offset }: Region, start: number, length: number): Uint8Array {
+  return regionBytes({ buffer, offset: offset + start, length })
 }
 
 /** The GPU whose work it is where no stream says so. */
 function gpuOf(...values: readonly unknown[]): CudaDevice {
   for (const value of values) {
     if (!bufferInternals.is(value) || typeof bufferInternals.bytesAnywhere(value) !== 'number') continue
-    const found = value.device
+    // Not by the object itself, where a property may shadow it.
+    const found = Reflect.get(MemoryBuffer.prototype, 'device', value) as Device
     if (found instanceof CudaDevice) return found
   }
   return device()
@@ -63,8 +74,8 @@ function gpuOf(...values: readonly unknown[]): CudaDevice {
  * goes through page-locked blocks of ours, which a thread of the driver fills and empties. Bytes of JavaScript's own (a
  * `Uint8Array`, a wrapped ArrayBuffer), which may move, are copied to one in the call, or from one when it resolves.
  *
- * @throws (rejects) ERR_OFFHEAP_OUT_OF_RANGE or ERR_OFFHEAP_IMMUTABLE with nothing copied; what the driver says of this copy or of
- * work before it
+ * @throws (rejects) ERR_OFFHEAP_OUT_OF_RANGE or ERR_OFFHEAP_IMMUTABLE with nothing copied; ERR_OFFHEAP_INVALID_ARGUMENT for a GPU's copy
+ * whose sides overlap; what the driver says of this copy or of work before it
  */
 export async function copy(target: ByteTarget, source: ByteSource, options?: CopyOptions): Promise<void> {
   // First: reading options may run the caller's code, and that dispose of buffers.
@@ -84,13 +95,14 @@ export async function copy(target: ByteTarget, source: ByteSource, options?: Cop
   // What is page-locked and belongs to nobody else, for the side that may move.
   using staged = (given?.device ?? gpuOf(target, source)).allocateHostBuffer(length)
   const id = bufferInternals.bytesAnywhere(staged) as number
-  if (typeof from !== 'number') native.bufferWrite(id, 0, from.subarray(sourceOffset, sourceOffset + length))
+  if (typeof from !== 'number') native.bufferWrite(id, 0, part(from, sourceOffset, length))
   if (typeof to === 'number') return await native.cudaCopy(to, targetOffset, id, 0, length, stream)
   if (typeof from === 'number') await native.cudaCopy(id, 0, from, sourceOffset, length, stream)
-  // Asked for again: it may have moved, or gone.
-  const now = sideOf(target, 'target') as Uint8Array
-  if (targetOffset + length > now.byteLength) throw outOfRange(targetOffset, length, now.byteLength)
-  if (length > 0) native.bufferRead(id, 0, now.subarray(targetOffset, targetOffset + length))
+  // Asked for again: it may have moved, been frozen, or gone.
+  if (bufferInternals.is(target)) bufferInternals.checkMutable(target)
+  const now = sideOf(target, 'target') as Region
+  if (targetOffset + length > now.length) throw outOfRange(targetOffset, length, now.length)
+  if (length > 0) native.bufferRead(id, 0, part(now, targetOffset, length))
 }
 
 /**
@@ -111,6 +123,6 @@ export async function fill(target: MemoryBuffer, byte: number, options?: FillOpt
   if (offset + length > size) throw outOfRange(offset, length, size)
   const stream = given === undefined ? 0 : streamInternals.id(given)
   const id = bufferInternals.bytesAnywhere(target)
-  if (typeof id !== 'number') throw wrongType('target', 'a buffer with memory of its own, not a wrapped ArrayBuffer', target)
+  if (typeof id !== 'number') throw new NotSupportedError('no GPU fills a wrapped ArrayBuffer: it is not page-locked, and may move')
   await native.cudaFill(id, offset, length, value, stream)
 }

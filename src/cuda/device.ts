@@ -249,7 +249,7 @@ export class CudaDevice extends Device {
   }
 }
 
-/** The GPU with a number, as the driver counts. @throws ERR_OFFHEAP_DEVICE_UNAVAILABLE where there is none of it */
+/** The GPU with a number, as the driver counts. @throws ERR_OFFHEAP_INVALID_ARGUMENT for a number that no GPU has; ERR_OFFHEAP_DEVICE_UNAVAILABLE where there is none at all */
 export function device(ordinal = 0): CudaDevice {
   return deviceInternals.adopt(native.cudaDevice(checkSize(ordinal, 'ordinal'))) as CudaDevice
 }

@@ -1,20 +1,28 @@
+import { NotSupportedError } from '../errors.js'
 import { bufferInternals, type MemoryBuffer } from '../memory-buffer.js'
 import { native } from '../native.js'
 import { INTERNAL } from '../token.js'
 import { noConstructor, wrongReceiver, wrongType } from '../validate.js'
 
-const forgotten = new FinalizationRegistry<number>((id) => native.cudaUnregisterHost(id))
+let makeRegistration: (id: number) => HostRegistration
 
 /** Page-locks memory that is there already. Made by {@link registerHost}. */
 export class HostRegistration {
   /** 0 when disposed. */
   #id: number
 
-  /** @internal */
-  constructor(token: typeof INTERNAL, id: number) {
+  private constructor(token: typeof INTERNAL, id: number) {
     if (token !== INTERNAL) throw noConstructor('HostRegistration', 'registerHost(buffer)')
     this.#id = id
-    forgotten.register(this, id)
+  }
+
+  static {
+    const forgotten = new FinalizationRegistry<number>((id) => native.cudaUnregisterHost(id))
+    makeRegistration = (id) => {
+      const registration = new HostRegistration(INTERNAL, id)
+      forgotten.register(registration, id)
+      return registration
+    }
   }
 
   static #check(self: unknown): HostRegistration {
@@ -51,13 +59,13 @@ export class HostRegistration {
  * Page-locks a buffer of any pool of the CPU, so that GPUs copy from and to it themselves, until the registration is disposed;
  * it keeps the memory. Locking costs about as much as touching each page once.
  *
- * @throws ERR_OFFHEAP_NOT_SUPPORTED for memory of a GPU and wrapped ArrayBuffers; ERR_OFFHEAP_BUSY for memory that is
- * registered already
+ * @throws ERR_OFFHEAP_NOT_SUPPORTED for memory of a GPU, memory that is the driver's own (page-locked, managed) and wrapped ArrayBuffers;
+ * ERR_OFFHEAP_BUSY for memory that is registered already; ERR_OFFHEAP_INVALID_ARGUMENT for an empty buffer
  */
 export function registerHost(buffer: MemoryBuffer): HostRegistration {
   if (!bufferInternals.is(buffer)) throw wrongType('buffer', 'a MemoryBuffer', buffer)
   bufferInternals.checkCpu(buffer)
   const id = bufferInternals.bytesAnywhere(buffer)
-  if (typeof id !== 'number') throw wrongType('buffer', 'a buffer with memory of its own, not a wrapped ArrayBuffer', buffer)
-  return new HostRegistration(INTERNAL, native.cudaRegisterHost(id))
+  if (typeof id !== 'number') throw new NotSupportedError('a wrapped ArrayBuffer cannot be page-locked: it may move')
+  return makeRegistration(native.cudaRegisterHost(id))
 }

@@ -53,8 +53,14 @@ const MOST_ATTEMPTS = 16
 /** What refers to a forgotten buffer may itself be seen as garbage by the first collection only. */
 const MOST_COLLECTIONS = 3
 
-/** Managers that have callbacks: they are not forgotten. */
-const withCallbacks = new Set<CudaMemoryManager>()
+/** A callback, and the manager that was given it. */
+interface Entry {
+  readonly manager: CudaMemoryManager
+  readonly callback: OutOfMemoryCallback
+}
+
+/** Managers that have callbacks are not forgotten. */
+const entries = new Set<Entry>()
 
 /** The one handle for the manager that the last native call returned: equal managers of one pool are one handle. */
 export function adoptManager(id: number): CudaMemoryManager {
@@ -69,7 +75,7 @@ export class CudaMemoryManager extends MemoryManager {
   /** Asked for once. */
   #kind: CudaMemoryKind | undefined = undefined
   /** Shared with those on other streams. */
-  #callbacks = new Set<OutOfMemoryCallback>()
+  #callbacks = new Set<Entry>()
 
   private constructor(token: typeof INTERNAL, id: number) {
     super(token, id)
@@ -148,7 +154,9 @@ export class CudaMemoryManager extends MemoryManager {
   static #makeRoom(self: CudaMemoryManager, error: OutOfMemoryError, attempt: number): boolean {
     if (attempt >= MOST_ATTEMPTS) return false
     let isRetried = false
-    for (const callback of self.#callbacks) isRetried = callback({ requested: error.requested, attempt, error }) === true || isRetried
+    // Those of now: one that gives another callback each time must not go on for ever.
+    const asked = [...self.#callbacks]
+    for (const { callback } of asked) isRetried = callback({ requested: error.requested, attempt, error }) === true || isRetried
     return isRetried
   }
 
@@ -162,13 +170,13 @@ export class CudaMemoryManager extends MemoryManager {
     const manager = CudaMemoryManager.#check(this)
     if (typeof callback !== 'function') throw wrongType('callback', 'a function', callback)
     // One of its own for each call, so that the same function can be given twice.
-    const entry: OutOfMemoryCallback = (shortage) => callback(shortage)
+    const entry = { manager, callback }
     const all = manager.#callbacks
     all.add(entry)
-    withCallbacks.add(manager)
+    entries.add(entry)
     return () => {
       all.delete(entry)
-      if (all.size === 0) withCallbacks.delete(manager)
+      entries.delete(entry)
     }
   }
 

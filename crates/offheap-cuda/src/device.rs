@@ -260,7 +260,9 @@ impl CudaDevice {
     /// Page-locks a block of the CPU's memory, so that copies of it are as fast as of pinned memory.
     ///
     /// # Errors
-    /// - [`NotSupported`](offheap::ErrorKind::NotSupported) for memory that is not the CPU's;
+    /// - [`NotSupported`](offheap::ErrorKind::NotSupported) for memory that the CPU does not reach, and the driver's own;
+    /// - [`Busy`](offheap::ErrorKind::Busy) for memory that is registered already;
+    /// - [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for an empty block;
     /// - what the driver says.
     pub fn register_host(&self, block: &Block) -> Result<RegisteredMemory> {
         RegisteredMemory::new(self.gpu, block.clone())

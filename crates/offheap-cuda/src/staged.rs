@@ -3,10 +3,18 @@
 use crate::copy::{CopyRange, Side, keep_until_done, start_between};
 use crate::host_memory::CudaHostMemoryManager;
 use crate::stream::CudaStream;
-use offheap::{Alignment, Block, MemoryManager, Result};
+use offheap::{Alignment, Block, DeviceType, MemoryManager, Result};
 
 /// Bytes that are staged at once: few enough to be had at any time, enough to keep the bus busy.
 const STAGE: usize = 4 << 20;
+
+/// Whether the driver reaches memory of this type as it is.
+fn is_drivers(kind: DeviceType) -> bool {
+    matches!(
+        kind,
+        DeviceType::CUDA | DeviceType::CUDA_HOST | DeviceType::CUDA_MANAGED
+    )
+}
 
 /// As [`copy_async`](crate::copy_async), for a side that is memory of the CPU which is not page-locked: the
 /// driver would block the caller for it, or read it later than it says. Its bytes go through a page-locked
@@ -35,7 +43,8 @@ pub unsafe fn copy_staged(
 ) -> Result<()> {
     target.check(size)?;
     source.check(size)?;
-    let is_plain = |range: &CopyRange| range.block.location() == offheap::Location::CPU;
+    // Not only the CPU's own: memory that processes share is ordinary memory, too.
+    let is_plain = |range: &CopyRange| !is_drivers(range.block.location().device_type);
     let (to_plain, from_plain) = (is_plain(&target), is_plain(&source));
     if !(to_plain && from_plain) && size > 0 {
         let stage = host.allocate(size.min(STAGE), Alignment::DEFAULT, false)?;

@@ -6,8 +6,8 @@ use crate::observers::{JsObserver, observed};
 use crate::pools::adopt;
 use napi::bindgen_prelude::Env;
 use napi_derive::napi;
-use offheap::Domain;
 use offheap::domain::{ArenaAllocator, ArenaSource, get_arena_allocator, set_arena_allocator};
+use offheap::{Domain, Error};
 use std::ptr::NonNull;
 
 /// A domain's allocator.
@@ -90,7 +90,15 @@ pub fn arenas_from(env: Env, pool: f64) -> napi::Result<()> {
     let allocator = if pool == 0.0 {
         ArenaAllocator::MAPPED
     } else {
-        ArenaAllocator::from_pool(&state.pool(pool).or_throw(env)?)
+        let pool = state.pool(pool).or_throw(env)?;
+        if !pool.is_cpu() {
+            let (name, location) = (pool.name(), pool.location());
+            return Err(Error::not_supported(format!(
+                "pool '{name}' has memory of {location}, which the CPU cannot read or write"
+            )))
+            .or_throw(env);
+        }
+        ArenaAllocator::from_pool(&pool)
     };
     set_arena_allocator(allocator);
     Ok(())

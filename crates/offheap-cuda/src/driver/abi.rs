@@ -20,6 +20,7 @@ pub(crate) const NO_DEVICE: Result = 100;
 pub(crate) const INVALID_DEVICE: Result = 101;
 pub(crate) const PEER_ACCESS_ALREADY_ENABLED: Result = 704;
 pub(crate) const NOT_READY: Result = 600;
+pub(crate) const HOST_MEMORY_ALREADY_REGISTERED: Result = 712;
 pub(crate) const NOT_SUPPORTED: Result = 801;
 
 pub(crate) const STREAM_NON_BLOCKING: c_uint = 1;

@@ -3,10 +3,11 @@
 use crate::driver::{abi, check, is_exiting};
 use crate::gpu::Gpu;
 use crate::stream::CudaStream;
-use offheap::Result;
+use offheap::{Error, ErrorKind, Result};
 use std::ffi::c_void;
 use std::fmt;
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Options of a pool of the driver's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,8 +16,8 @@ pub struct DriverPoolOptions {
     pub release_threshold: u64,
     /// Bytes that the pool is filled with at first; 0 for none.
     pub initial_size: u64,
-    /// The most bytes that the pool may reserve; 0 for no limit. Drivers before CUDA 12.6 know none, and
-    /// ignore it: a limit on the pool (`pool().limit()`) holds everywhere.
+    /// The most bytes that blocks of the pool may have, in sizes as they are asked for; 0 for no limit. Drivers
+    /// since CUDA 12.6 also reserve no more than that.
     pub max_size: u64,
 }
 
@@ -47,6 +48,10 @@ pub struct DriverPoolStatistics {
 pub(crate) struct DriverPool {
     gpu: &'static Gpu,
     raw: abi::MemPool,
+    /// Bytes that blocks may have; 0 for no limit.
+    maximum: u64,
+    /// Bytes that blocks have, counted where there is a limit.
+    counted: AtomicU64,
 }
 
 // SAFETY: the pool is a handle that any thread may use.
@@ -60,6 +65,13 @@ impl DriverPool {
         stream: &CudaStream,
         options: &DriverPoolOptions,
     ) -> Result<Self> {
+        if options.max_size > 0 && options.initial_size > options.max_size {
+            return Err(Error::invalid_argument(
+                "maximum",
+                options.max_size,
+                "at least the initial size",
+            ));
+        }
         let bound = gpu.bind()?;
         let properties = abi::MemPoolProps {
             alloc_type: abi::MEM_ALLOCATION_TYPE_PINNED,
@@ -77,7 +89,12 @@ impl DriverPool {
         check(bound.table, "cuMemPoolCreate", unsafe {
             (bound.table.mem_pool_create)(&raw mut raw, &raw const properties)
         })?;
-        let pool = Self { gpu, raw };
+        let pool = Self {
+            gpu,
+            raw,
+            maximum: options.max_size,
+            counted: AtomicU64::new(0),
+        };
         let mut threshold = options.release_threshold;
         // SAFETY: a live pool; the attribute's value is 64 bits.
         check(bound.table, "cuMemPoolSetAttribute", unsafe {
@@ -95,6 +112,40 @@ impl DriverPool {
             stream.synchronize()?;
         }
         Ok(pool)
+    }
+
+    /// Counts a block of `size` bytes before it is made. Drivers before CUDA 12.6 know no limit, and
+    /// ignore it.
+    ///
+    /// # Errors
+    /// Out of memory beyond the limit.
+    pub(super) fn count(&self, size: usize) -> Result<()> {
+        if self.maximum == 0 {
+            return Ok(());
+        }
+        let more = |counted: u64| {
+            counted
+                .checked_add(size as u64)
+                .filter(|sum| *sum <= self.maximum)
+        };
+        self.counted
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .map(drop)
+            .map_err(|allocated| {
+                Error::new(ErrorKind::OutOfMemory {
+                    requested: size as u64,
+                    limit: Some(self.maximum),
+                    allocated,
+                    pool: format!("cuda driver pool of {}", self.gpu.location()),
+                })
+            })
+    }
+
+    /// Takes a block out of the count again.
+    pub(super) fn uncount(&self, size: usize) {
+        if self.maximum > 0 {
+            self.counted.fetch_sub(size as u64, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn allocate(&self, size: usize, stream: &CudaStream) -> Result<u64> {

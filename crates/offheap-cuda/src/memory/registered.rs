@@ -3,7 +3,7 @@
 use crate::device::CudaDevice;
 use crate::driver::{abi, check, is_exiting};
 use crate::gpu::Gpu;
-use offheap::{Block, Result};
+use offheap::{Block, DeviceType, Error, Result};
 
 /// A block of the CPU's memory that the driver has page-locked, so that copies of it are as fast as of
 /// [pinned](crate::CudaDevice::host_manager) memory. It is unlocked when this is dropped; the block lives at
@@ -17,18 +17,36 @@ pub struct RegisteredMemory {
 impl RegisteredMemory {
     pub(crate) fn new(gpu: &'static Gpu, block: Block) -> Result<Self> {
         if !block.is_cpu() {
-            return Err(offheap::Error::not_supported(format!(
+            return Err(Error::not_supported(format!(
                 "memory of {} cannot be registered: only the CPU's can",
                 block.location()
             )));
         }
+        let kind = block.location().device_type;
+        if matches!(kind, DeviceType::CUDA_HOST | DeviceType::CUDA_MANAGED) {
+            return Err(Error::not_supported(format!(
+                "memory of {} is the driver's own: it copies from and to it as it is",
+                block.location()
+            )));
+        }
+        if block.size() == 0 {
+            return Err(Error::invalid_argument(
+                "buffer",
+                "an empty one",
+                "a buffer of one byte at least",
+            ));
+        }
         let bound = gpu.bind()?;
         let (start, size) = (block.as_ptr().as_ptr(), block.size());
         // SAFETY: the block's bytes, which this value keeps.
-        check(bound.table, "cuMemHostRegister", unsafe {
+        let code = unsafe {
             let flags = abi::MEMHOSTALLOC_PORTABLE | abi::MEMHOSTALLOC_DEVICEMAP;
             (bound.table.mem_host_register)(start.cast(), size, flags)
-        })?;
+        };
+        if code == abi::HOST_MEMORY_ALREADY_REGISTERED {
+            return Err(Error::busy("the memory is registered already"));
+        }
+        check(bound.table, "cuMemHostRegister", code)?;
         Ok(Self { gpu, block })
     }
 

@@ -146,6 +146,15 @@ impl CudaSource {
         if let Some(cached) = &self.cached {
             return cached.allocate(size, alignment);
         }
+        let Allocator::Driver(pool) = &self.allocator else {
+            return self.try_driver(size, alignment);
+        };
+        pool.count(size)?;
+        self.try_driver(size, alignment)
+            .inspect_err(|_| pool.uncount(size))
+    }
+
+    fn try_driver(&self, size: usize, alignment: Alignment) -> Result<NonNull<u8>> {
         let alignment = alignment.get();
         let bytes = Aligned::bytes_for(size, alignment).ok_or_else(|| self.too_large(size))?;
         let mut base = self.driver_block(bytes)?;
@@ -216,7 +225,13 @@ impl CudaSource {
             return Ok(());
         }
         let start = ptr.addr().get() as u64;
-        self.free_driver_block(self.aligned.base(start, alignment.get()))
+        let freed = self.free_driver_block(self.aligned.base(start, alignment.get()));
+        if freed.is_ok()
+            && let Allocator::Driver(pool) = &self.allocator
+        {
+            pool.uncount(size);
+        }
+        freed
     }
 }
 

@@ -20,6 +20,8 @@ use std::sync::Arc;
 struct Side {
     block: Block,
     offset: usize,
+    address: usize,
+    location: Location,
     /// In whose order the memory is used.
     stream: Option<CudaStream>,
     gpu: Option<i64>,
@@ -55,12 +57,14 @@ impl Side {
                 "no GPU reaches memory of {location}"
             )));
         }
-        let registration = (location.device_type == DeviceType::CPU)
+        let registration = (!is_cudas)
             .then(|| registrations::find(handle.address() + offset, length))
             .flatten();
         Ok(Self {
             block: handle.block.clone(),
             offset: handle.offset + offset,
+            address: handle.address() + offset,
+            location,
             stream,
             gpu: is_cudas.then_some(location.device_id),
             registration,
@@ -70,6 +74,12 @@ impl Side {
     /// Whether the driver would make the caller wait.
     fn is_pageable(&self) -> bool {
         self.gpu.is_none() && self.registration.is_none()
+    }
+
+    /// Whether `length` bytes of both are the same somewhere.
+    fn overlaps(&self, other: &Self, length: usize) -> bool {
+        let distance = self.address.abs_diff(other.address);
+        length > 0 && distance < length && self.location == other.location
     }
 
     fn range(&self) -> CopyRange {
@@ -132,6 +142,14 @@ pub fn cuda_copy<'a>(
             length,
             false,
         )?;
+        // The driver says nothing of what it does then. What goes by way of the CPU may overlap.
+        if !to.is_pageable() && !from.is_pageable() && to.overlaps(&from, length) {
+            return Err(Error::invalid_argument(
+                "source",
+                "one that overlaps the target",
+                "apart from the target",
+            ));
+        }
         let stream = stream_for(cuda, stream, &[&to, &from])?;
         Ok((length, to, from, stream))
     };

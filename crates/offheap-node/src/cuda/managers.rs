@@ -42,6 +42,14 @@ pub fn cuda_manager_create(
         let max = given("maxSize", max_size)?;
         let threshold = given("releaseThreshold", release_threshold)?;
         let manager = match kind.as_str() {
+            // To the driver that is no limit at all.
+            "driver-pool" if max == Some(0) => {
+                return Err(Error::invalid_argument(
+                    "maxSize",
+                    0,
+                    "an integer from 1 to 2^53 - 1",
+                ));
+            }
             "driver-pool" => {
                 let usual = DriverPoolOptions::default();
                 gpu.driver_pool_manager(&DriverPoolOptions {
