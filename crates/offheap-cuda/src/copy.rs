@@ -40,6 +40,17 @@ impl From<&MutableDeviceBuffer> for Side {
     }
 }
 
+/// Whether memory is the CPU's own, page-locked or not: the driver's copies between two such places wait for
+/// the stream, whatever their names say.
+pub(crate) fn is_hosts(block: &Block) -> bool {
+    let location = block.location();
+    location.is_cpu
+        && !matches!(
+            location.device_type,
+            DeviceType::CUDA | DeviceType::CUDA_MANAGED
+        )
+}
+
 /// The GPU's address of page-locked memory.
 pub(crate) fn device_address(gpu: &Gpu, host: usize) -> Result<u64> {
     let bound = gpu.bind()?;
@@ -186,7 +197,8 @@ impl CopyRange {
 /// Gives a copy of `size` bytes to `stream`, in any direction, and keeps both blocks until it is done; then
 /// `done` is called on a thread of the driver's (it must be short and must not call the driver).
 ///
-/// Memory of the CPU that is not page-locked may make the call wait for the copy, as the driver decides.
+/// Memory of the CPU that is not page-locked may make the call wait for the copy, as the driver decides. What
+/// goes from the CPU's memory to the CPU's is copied by a thread of the driver's.
 ///
 /// # Errors
 /// - [`OutOfRange`](offheap::ErrorKind::OutOfRange) for a bad range;
@@ -204,13 +216,21 @@ pub unsafe fn copy_async(
 ) -> Result<()> {
     target.check(size)?;
     source.check(size)?;
-    let (to, from) = (
-        Side::of_block(&target.block, target.offset),
-        Side::of_block(&source.block, source.offset),
-    );
-    // SAFETY: the ranges were checked; the blocks are kept below, or until the stream was waited for; the rest
-    // is the caller's promise.
-    unsafe { start_between(stream, to, from, size)? };
+    // SAFETY: the ranges were checked, and both are the CPU's where it copies them; the blocks are kept below, or
+    // until the stream was waited for; the rest is the caller's promise.
+    unsafe {
+        if size > 0 && is_hosts(&target.block) && is_hosts(&source.block) {
+            let (to, from) = (
+                (&target.block, target.offset),
+                (&source.block, source.offset),
+            );
+            move_on_stream(stream, to, from, size)?;
+        } else {
+            let to = Side::of_block(&target.block, target.offset);
+            let from = Side::of_block(&source.block, source.offset);
+            start_between(stream, to, from, size)?;
+        }
+    }
     keep_until_done(stream, (target.block, source.block), done)
 }
 
@@ -238,6 +258,27 @@ pub unsafe fn fill_async(
         })?;
     }
     keep_until_done(stream, target.block, done)
+}
+
+/// Has the CPU move bytes in the order of the stream.
+///
+/// # Safety
+/// - both sides are the CPU's memory and have `size` bytes, which stay until the stream has come there.
+pub(crate) unsafe fn move_on_stream(
+    stream: &CudaStream,
+    (target, to): (&Block, usize),
+    (source, from): (&Block, usize),
+    size: usize,
+) -> Result<()> {
+    // As numbers: the last reference to a block must not end on a thread of the driver's.
+    let to = target.as_ptr().as_ptr().expose_provenance() + to;
+    let from = source.as_ptr().as_ptr().expose_provenance() + from;
+    stream.on_complete(move || {
+        let source: *const u8 = ptr::with_exposed_provenance(from);
+        let target: *mut u8 = ptr::with_exposed_provenance_mut(to);
+        // SAFETY: the caller's promise. One buffer may be both sides, so they may overlap.
+        unsafe { source.copy_to(target, size) };
+    })
 }
 
 /// Calls `done` when the stream has come here, and lets `kept` go then: on a thread that may call the driver,

@@ -16,7 +16,7 @@ use crate::sub_allocator::{
 };
 use offheap::{
     Alignment, Block, Device, DeviceBuffer, DeviceReader, DeviceType, DeviceWriter, Error,
-    MemoryManager, MutableDeviceBuffer, Pool, Result, SyncEvent,
+    MemoryManager, MutableDeviceBuffer, Pool, Result, Stream, SyncEvent,
 };
 use std::any::Any;
 use std::ffi::c_void;
@@ -115,8 +115,17 @@ impl CudaMemoryManager {
     /// pool of their own; limits on this manager's pool are not the new one's.
     ///
     /// # Errors
-    /// [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for another GPU's stream.
+    /// [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for another GPU's stream, and for
+    /// [the calling thread's](CudaDevice::per_thread_stream): whoever drops a buffer, from whichever thread,
+    /// gives it back in the order of its stream, and there that would be another one.
     pub fn on(&self, stream: &CudaStream) -> Result<Self> {
+        if stream.is_per_thread() {
+            return Err(Error::invalid_argument(
+                "stream",
+                "the calling thread's default stream",
+                "a stream that is the same from every thread",
+            ));
+        }
         if stream.gpu() != self.gpu {
             return Err(Error::invalid_argument(
                 "stream",
@@ -299,17 +308,30 @@ impl MemoryManager for CudaMemoryManager {
         Ok(Some(block))
     }
 
+    fn own_stream(&self) -> Option<Arc<dyn Stream>> {
+        Some(Arc::new(self.stream.clone()))
+    }
+
     fn view_from(&self, source: &DeviceBuffer) -> Result<Option<(Block, usize)>> {
-        let location = source.location();
+        let location = source.block().location();
         if location.device_id != i64::from(self.gpu.ordinal) || source.is_empty() {
             return Ok(None);
         }
-        let start = match location.device_type {
-            DeviceType::CUDA => return Ok(Some((source.block().clone(), source.offset()))),
+        let start = match (self.kind(), location.device_type) {
+            (Kind::Managed, DeviceType::CUDA_MANAGED) | (Kind::Device, DeviceType::CUDA) => None,
             // Managed memory has one address everywhere.
-            DeviceType::CUDA_MANAGED => source.address() as u64,
-            DeviceType::CUDA_HOST => copy::device_address(self.gpu, source.address())?,
+            (Kind::Device, DeviceType::CUDA_MANAGED) => Some(source.address() as u64),
+            (Kind::Device, DeviceType::CUDA_HOST) => {
+                Some(copy::device_address(self.gpu, source.address())?)
+            }
+            // Whoever has managed memory may read it by the CPU: nothing else is.
             _ => return Ok(None),
+        };
+        if let Some(other) = stream_of(&**source.memory_manager()) {
+            self.stream.wait_stream(&other)?;
+        }
+        let Some(start) = start else {
+            return Ok(Some((source.block().clone(), source.offset())));
         };
         let Some(start) = NonNull::new(std::ptr::with_exposed_provenance_mut(start as usize))
         else {
@@ -324,15 +346,19 @@ impl MemoryManager for CudaMemoryManager {
     fn view_to(
         &self,
         source: &DeviceBuffer,
-        _to: &Arc<dyn MemoryManager>,
+        to: &Arc<dyn MemoryManager>,
     ) -> Result<Option<(Block, usize)>> {
-        // A view of host memory goes back to what it is of.
+        // A view of host memory goes back to what it is of, or to the CPU.
         let original = source
             .block()
             .owner()
             .and_then(|owner| owner.downcast_ref::<DeviceBuffer>());
+        let wanted = to.device().device_type();
         Ok(original
-            .filter(|original| original.is_cpu())
+            .filter(|original| {
+                original.is_cpu()
+                    && (wanted == DeviceType::CPU || wanted == original.location().device_type)
+            })
             .map(|original| {
                 (
                     original.block().clone(),

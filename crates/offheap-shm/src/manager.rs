@@ -36,6 +36,9 @@ impl MemoryManager for SharedMemoryManager {
         let Ok(bytes) = source.as_cpu() else {
             return Ok(None);
         };
+        if let Some(stream) = source.memory_manager().own_stream() {
+            stream.synchronize()?;
+        }
         let block = self.allocate(bytes.len(), Alignment::DEFAULT, true)?;
         // SAFETY: a new block, all zero, with room for as many bytes, that overlaps nothing.
         unsafe {

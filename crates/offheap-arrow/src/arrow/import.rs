@@ -24,7 +24,8 @@ pub struct ImportedArray {
 /// Takes an array of Arrow's C Device interface and its type, without a copy: both structs are moved from
 /// (their `release` is then NULL), also on errors, which release them.
 ///
-/// An event is waited for: by `stream`, whose later work then begins after it, or without one by the caller.
+/// An event is waited for: by `stream`, whose later work then begins after it, as does what the buffer's manager
+/// does; or without one by the caller.
 ///
 /// # Errors
 /// - [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for a released array ("Cannot import released
@@ -320,6 +321,12 @@ unsafe fn import(
         // array, which outlives this block.
         let event = unsafe { manager.wrap_sync_event(event)? };
         placing::order(&*event, stream)?;
+        // What the buffer is read by is not the caller's stream.
+        if stream.is_some()
+            && let Some(own) = manager.own_stream()
+        {
+            own.wait_event(&*event)?;
+        }
     }
     // SAFETY: the array has these bytes, which nobody writes, until it is released (the caller's promise):
     // when the last reference goes.

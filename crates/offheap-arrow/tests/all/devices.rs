@@ -135,6 +135,10 @@ impl MemoryManager for Manager {
         Err(Error::not_supported("writing"))
     }
 
+    fn own_stream(&self) -> Option<Arc<dyn Stream>> {
+        Some(Arc::new(Queue))
+    }
+
     unsafe fn wrap_sync_event(&self, event: NonNull<c_void>) -> Result<Arc<dyn SyncEvent>> {
         Ok(Arc::new(Event(event.cast())))
     }
@@ -184,7 +188,7 @@ fn a_devices_memory_goes_around_untouched_and_its_event_is_waited_for() {
     );
     assert!(!imported.buffer.is_cpu() && imported.buffer.as_cpu().is_err());
 
-    // The stream waits instead of the CPU, of our own export.
+    // The stream waits instead of the CPU, and so does the one by which the buffer is read; of our own export.
     let event = Event(NonNull::from(&handle));
     let exported = ExportedArray::new(&imported.buffer, "g", 1, 3, Some(Arc::new(event))).unwrap();
     // SAFETY: structs of ours.
@@ -199,7 +203,7 @@ fn a_devices_memory_goes_around_untouched_and_its_event_is_waited_for() {
     };
     assert_eq!(
         (handle.by_cpu.load(SeqCst), handle.by_stream.load(SeqCst)),
-        (1, 1)
+        (1, 2)
     );
     assert_eq!(again.buffer.address(), FAR + 8);
     drop(imported);

@@ -100,11 +100,14 @@ impl MemoryManager for CpuMemoryManager {
     }
 
     fn copy_from(&self, source: &DeviceBuffer) -> Result<Option<Block>> {
-        // Whatever the CPU can read needs no help of the other side.
-        match source.as_cpu() {
-            Ok(bytes) => Self::copy_of(self, &bytes).map(Some),
-            Err(_) => Ok(None),
+        // Whatever the CPU can read needs no help of the other side, once it is there.
+        let Ok(bytes) = source.as_cpu() else {
+            return Ok(None);
+        };
+        if let Some(stream) = source.memory_manager().own_stream() {
+            stream.synchronize()?;
         }
+        Self::copy_of(self, &bytes).map(Some)
     }
 
     fn copy_to(&self, source: &DeviceBuffer, to: &Arc<dyn MemoryManager>) -> Result<Option<Block>> {

@@ -4,7 +4,7 @@ use super::buffer::DeviceBuffer;
 use super::device::Device;
 use super::files::{DeviceReader, DeviceWriter};
 use super::mutable::MutableDeviceBuffer;
-use super::stream::SyncEvent;
+use super::stream::{Stream, SyncEvent};
 use crate::alignment::Alignment;
 use crate::buffer::Block;
 use crate::error::{Error, Result};
@@ -39,6 +39,12 @@ pub trait MemoryManager: Any + Debug + Send + Sync {
     /// Whether both manage the same device's memory from the same pool.
     fn equals(&self, other: &dyn MemoryManager) -> bool {
         self.device().equals(&*other.device()) && self.pool() == other.pool()
+    }
+
+    /// The stream in whose order this manager reads, writes and copies; `None` of one that does so at once.
+    /// Whoever reads its memory in another order waits for it first.
+    fn own_stream(&self) -> Option<Arc<dyn Stream>> {
+        None
     }
 
     /// A new block of `size` bytes, uninitialised, or all zero when `zeroed`.
