@@ -211,6 +211,9 @@ export declare function cudaOpenEvent(handle: NativeCudaEventHandle): number
 /** Opens what another process named: a mutable buffer. */
 export declare function cudaOpenMemory(handle: NativeCudaMemoryHandle): number
 
+/** Copies bytes out of a buffer, wherever it lies, until `target` is full. Waits for the copy. */
+export declare function cudaRead(buffer: number, position: number, target: Uint8Array): void
+
 /** Page-locks the memory of a buffer. */
 export declare function cudaRegisterHost(buffer: number): number
 
@@ -243,6 +246,9 @@ export declare function cudaSynchronizeDevice(device: number): Promise<void>
 
 /** Lets a registration go; copies that are under way keep it. */
 export declare function cudaUnregisterHost(registration: number): void
+
+/** Copies the first `length` bytes of `source` into a buffer, wherever it lies. Waits for the copy. */
+export declare function cudaWrite(buffer: number, position: number, source: number | Uint8Array, length: number): void
 
 /** Puts debug hooks over all domains; returns the callback's number. */
 export declare function debugSetup(onError: string, quarantine: number, depth: number): number

@@ -98,7 +98,7 @@ for (const size of [1, 1000, 3 << 20]) {
   })
 }
 
-onGpu('an event of one process is waited for in another', async (t) => {
+onGpu('#81 an event of one process is waited for in another', async (t) => {
   await withPeer(t, async (peer) => {
     const gpu = cuda.device()
     using stream = gpu.createStream()

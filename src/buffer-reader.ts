@@ -3,6 +3,7 @@ import type { ByteSource } from './bytes.js'
 import { javaScriptBytes } from './bytes.js'
 import { ClosedError, OutOfRangeError } from './errors.js'
 import { bufferInternals, MemoryBuffer } from './memory-buffer.js'
+import type { MemoryReader } from './memory-files.js'
 import { readableOf, type ReadableOptions } from './streams.js'
 import { checkInteger, checkPosition, checkSize, outOfRange, wrongReceiver, wrongType } from './validate.js'
 
@@ -11,7 +12,7 @@ import { checkInteger, checkPosition, checkSize, outOfRange, wrongReceiver, wron
  * holds on to the buffer's handle and makes no other; when the buffer is disposed, reads throw ERR_OFFHEAP_DISPOSED.
  * Reads stop at the end: they return fewer bytes, then none.
  */
-export class BufferReader {
+export class BufferReader implements MemoryReader {
   readonly #buffer: MemoryBuffer
   /** The part of the buffer that is read. */
   readonly #start: number

@@ -2,6 +2,7 @@ import type { Writable } from 'node:stream'
 import { type ByteSource, type ByteTarget, lengthOfBytesOrText, toBytesOrText, typedArrayElements } from './bytes.js'
 import { ClosedError, OutOfRangeError } from './errors.js'
 import { bufferInternals, MemoryBuffer } from './memory-buffer.js'
+import type { MemoryWriter } from './memory-files.js'
 import { writableTo } from './streams.js'
 import { checkInteger, checkPosition, wrongReceiver } from './validate.js'
 
@@ -9,7 +10,7 @@ import { checkInteger, checkPosition, wrongReceiver } from './validate.js'
  * Writes into a buffer of fixed size. What does not fit is refused as a whole. It holds on to the buffer's handle and
  * makes no other.
  */
-export class FixedSizeBufferWriter {
+export class FixedSizeBufferWriter implements MemoryWriter {
   readonly #buffer: MemoryBuffer
   readonly #size: number
   #position = 0

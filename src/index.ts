@@ -52,6 +52,7 @@ export type { StackFrame } from './frames.js'
 export { jemallocPeakReset, jemallocSetDecayMs, jemallocStat, jemallocStatsPrint, jemallocStatsString } from './jemalloc.js'
 export type { LogOptions, LogSink } from './log.js'
 export { MemoryBuffer, type ResizeOptions } from './memory-buffer.js'
+export type { MemoryReader, MemoryWriter } from './memory-files.js'
 export { cpuMemoryManager, defaultCpuMemoryManager, MemoryManager } from './memory-manager.js'
 export {
   type BackendOverview,

@@ -1,6 +1,10 @@
 import { inspect } from 'node:util'
+import { BufferReader } from './buffer-reader.js'
 import { type Device, deviceInternals } from './device.js'
+import { InvalidArgumentError } from './errors.js'
+import { FixedSizeBufferWriter } from './fixed-size-buffer-writer.js'
 import { bufferInternals, IS_MUTABLE, type MemoryBuffer } from './memory-buffer.js'
+import type { MemoryReader, MemoryWriter } from './memory-files.js'
 import { allocationArguments, type AllocateOptions, type MemoryPool, poolInternals, poolOfId } from './memory-pool.js'
 import { native, words } from './native.js'
 import { INTERNAL } from './token.js'
@@ -18,6 +22,8 @@ interface ManagerInternals {
   adoptFor(pool: MemoryPool, id: number): MemoryManager
   /** The manager of a pool's buffers. */
   ofPool(pool: MemoryPool): MemoryManager
+  /** An argument that must be a buffer of the manager's device. */
+  checkOwn(manager: MemoryManager, buffer: unknown): MemoryBuffer
   /**
    * Managers of devices of this type are from now on of a class of their own, which `make` constructs with the native id. For
    * the module of the type, once.
@@ -92,6 +98,13 @@ export class MemoryManager {
         byKey.clear()
         ofPools = new WeakMap()
       },
+      checkOwn(manager, buffer) {
+        if (!bufferInternals.is(buffer)) throw wrongType('buffer', 'a MemoryBuffer', buffer)
+        const device = deviceInternals.adopt(native.managerDevice(manager.#id))
+        const where = buffer.device
+        if (device.equals(where)) return buffer
+        throw new InvalidArgumentError(`buffer must be memory of ${device.toString()}, got memory of ${where.toString()}: use its own manager`)
+      },
       ofPool: (pool) => ofPools.get(pool) ?? adoptFor(pool, native.managerOfPool(poolInternals.id(pool))),
     }
   }
@@ -137,6 +150,29 @@ export class MemoryManager {
     const bytes = checkSize(size, 'size')
     const { alignment, flags } = allocationArguments(options, 0)
     return bufferInternals.create(native.managerAllocate(id, bytes, alignment, flags), IS_MUTABLE, undefined, undefined)
+  }
+
+  /**
+   * A reader of `buffer`, which is memory of this manager's device, at its start. Of the CPU's it is a {@link BufferReader}, of a
+   * GPU's a `CudaBufferReader`.
+   *
+   * @throws ERR_OFFHEAP_INVALID_ARGUMENT for memory of another device; ERR_OFFHEAP_NOT_SUPPORTED where nothing reads the device
+   */
+  reader(buffer: MemoryBuffer): MemoryReader {
+    MemoryManager.#idOf(this)
+    return new BufferReader(managerInternals.checkOwn(this, buffer))
+  }
+
+  /**
+   * A writer of `buffer`, which is memory of this manager's device, at its start. Of the CPU's it is a
+   * {@link FixedSizeBufferWriter}, of a GPU's a `CudaBufferWriter`.
+   *
+   * @throws ERR_OFFHEAP_INVALID_ARGUMENT for memory of another device; ERR_OFFHEAP_IMMUTABLE; ERR_OFFHEAP_NOT_SUPPORTED where
+   * nothing writes the device
+   */
+  writer(buffer: MemoryBuffer): MemoryWriter {
+    MemoryManager.#idOf(this)
+    return new FixedSizeBufferWriter(managerInternals.checkOwn(this, buffer))
   }
 
   /** True when both manage the same device's memory from the same pool; false for what is none. */

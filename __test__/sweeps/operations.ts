@@ -326,6 +326,8 @@ export const operations: Operations = {
     on(pool, (pool) => offheap.cpuMemoryManager(pool).allocateBuffer(0)),
     on(pool, (pool) => offheap.cpuMemoryManager(pool).allocateBuffer(10_000, { alignment: 4096, zeroFill: true })),
   ],
+  'MemoryManager#reader': calm(buffer, (buffer) => buffer.memoryManager.reader(buffer)),
+  'MemoryManager#writer': calm(buffer, (buffer) => buffer.memoryManager.writer(buffer)),
   'MemoryManager#equals': calm(buffer, ({ memoryManager }, pool) => memoryManager.equals(offheap.cpuMemoryManager(pool))),
   'MemoryManager#[Symbol.toStringTag]': reads(buffer, ({ memoryManager }) => memoryManager[Symbol.toStringTag]),
   'MemoryManager#[inspect.custom]': reads(buffer, ({ memoryManager }) => memoryManager),

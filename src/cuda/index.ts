@@ -5,6 +5,8 @@
  * @module
  */
 
+export { type ByteRange, CudaBufferReader } from './buffer-reader.js'
+export { CudaBufferWriter, type CudaWriterOptions } from './buffer-writer.js'
 export { copy, type CopyOptions, fill, type FillOptions } from './copy.js'
 export {
   CudaDevice,

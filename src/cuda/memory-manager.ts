@@ -1,10 +1,14 @@
-import { OutOfMemoryError } from '../errors.js'
+import { InvalidArgumentError, OutOfMemoryError } from '../errors.js'
+import type { BufferReader } from '../buffer-reader.js'
+import type { FixedSizeBufferWriter } from '../fixed-size-buffer-writer.js'
 import type { MemoryBuffer } from '../memory-buffer.js'
 import { MemoryManager, managerInternals } from '../memory-manager.js'
 import { type AllocateOptions, poolOfId } from '../memory-pool.js'
 import { native, words } from '../native.js'
 import { INTERNAL } from '../token.js'
-import { checkSize, wrongReceiver, wrongType } from '../validate.js'
+import { checkSize, option, wrongReceiver, wrongType } from '../validate.js'
+import { CudaBufferReader } from './buffer-reader.js'
+import { CudaBufferWriter, type CudaWriterOptions } from './buffer-writer.js'
 import { collectGarbage } from './collect-garbage.js'
 import { type CudaDevice, device } from './device.js'
 import { type CudaStream, streamInternals } from './stream.js'
@@ -178,6 +182,26 @@ export class CudaMemoryManager extends MemoryManager {
       all.delete(entry)
       entries.delete(entry)
     }
+  }
+
+  /** As {@link MemoryManager.reader}; page-locked memory is the CPU's, which a {@link BufferReader} reads. */
+  override reader(buffer: MemoryBuffer): CudaBufferReader | BufferReader {
+    const manager = CudaMemoryManager.#check(this)
+    if (manager.kind === 'host') return super.reader(buffer) as BufferReader
+    return new CudaBufferReader(managerInternals.checkOwn(manager, buffer))
+  }
+
+  /**
+   * As {@link MemoryManager.writer}; page-locked memory is the CPU's, which a {@link FixedSizeBufferWriter} writes at once.
+   *
+   * @throws ERR_OFFHEAP_INVALID_ARGUMENT for a `bufferSize` with page-locked memory
+   */
+  override writer(buffer: MemoryBuffer, options?: CudaWriterOptions): CudaBufferWriter | FixedSizeBufferWriter {
+    const manager = CudaMemoryManager.#check(this)
+    const bufferSize = option(options, 'bufferSize', checkSize, undefined)
+    if (manager.kind !== 'host') return new CudaBufferWriter(managerInternals.checkOwn(manager, buffer), { bufferSize })
+    if (bufferSize !== undefined) throw new InvalidArgumentError('bufferSize is no option of a writer of page-locked memory: it gathers nothing')
+    return super.writer(buffer) as FixedSizeBufferWriter
   }
 
   /** Bytes that were requested, allocated and reserved. */

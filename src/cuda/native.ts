@@ -92,6 +92,11 @@ export interface NativeCuda {
   cudaCopy(target: number, targetOffset: number, source: number, sourceOffset: number, length: number, stream: number): Promise<void>
   cudaFill(target: number, offset: number, length: number, byte: number, stream: number): Promise<void>
 
+  /** Copies bytes of a buffer anywhere until `target` is full, and waits for it. */
+  cudaRead(buffer: number, position: number, target: Uint8Array): void
+  /** Copies the first `length` bytes of `source`, which the CPU has, to a buffer anywhere, and waits for it. */
+  cudaWrite(buffer: number, position: number, source: number | Uint8Array, length: number): void
+
   cudaRegisterHost(buffer: number): number
   cudaUnregisterHost(registration: number): void
 

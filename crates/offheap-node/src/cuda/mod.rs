@@ -4,6 +4,7 @@ mod copies;
 mod devices;
 mod events;
 mod exchange;
+mod files;
 mod managers;
 mod promises;
 mod registrations;
