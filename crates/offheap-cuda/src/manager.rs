@@ -115,13 +115,22 @@ impl CudaMemoryManager {
     /// pool of their own; limits on this manager's pool are not the new one's.
     ///
     /// # Errors
-    /// [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for another GPU's stream.
+    /// [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for another GPU's stream, and for the
+    /// [per-thread](CudaDevice::per_thread_stream) one: it is another on each thread, so that nothing would be
+    /// ordered by it once a buffer changes threads.
     pub fn on(&self, stream: &CudaStream) -> Result<Self> {
         if stream.gpu() != self.gpu {
             return Err(Error::invalid_argument(
                 "stream",
                 format_args!("one of {}", stream.gpu().location()),
                 "a stream of the manager's GPU",
+            ));
+        }
+        if stream.is_per_thread() {
+            return Err(Error::invalid_argument(
+                "stream",
+                "the per-thread default stream",
+                "a stream that is the same on all threads",
             ));
         }
         let source = self.source()?;
@@ -240,6 +249,10 @@ impl CudaMemoryManager {
     }
 }
 
+/// What a view on the GPU is of, and keeps. A type of its own: foreign memory may be owned by any buffer.
+#[derive(Debug)]
+struct Viewed(DeviceBuffer);
+
 /// The stream in whose order a buffer's bytes are written.
 pub(crate) fn stream_of(manager: &dyn MemoryManager) -> Option<CudaStream> {
     let manager: &dyn Any = manager;
@@ -301,14 +314,26 @@ impl MemoryManager for CudaMemoryManager {
 
     fn view_from(&self, source: &DeviceBuffer) -> Result<Option<(Block, usize)>> {
         let location = source.location();
-        if location.device_id != i64::from(self.gpu.ordinal) || source.is_empty() {
+        if location.device_id != i64::from(self.gpu.ordinal) {
             return Ok(None);
         }
-        let start = match location.device_type {
-            DeviceType::CUDA => return Ok(Some((source.block().clone(), source.offset()))),
+        let as_it_is = || Ok(Some((source.block().clone(), source.offset())));
+        let start = match (self.kind(), location.device_type) {
+            (Kind::Device, DeviceType::CUDA) | (Kind::Managed, DeviceType::CUDA_MANAGED) => {
+                return as_it_is();
+            }
+            // No bytes are nowhere.
+            (Kind::Device, DeviceType::CUDA_MANAGED | DeviceType::CUDA_HOST)
+                if source.is_empty() =>
+            {
+                return as_it_is();
+            }
             // Managed memory has one address everywhere.
-            DeviceType::CUDA_MANAGED => source.address() as u64,
-            DeviceType::CUDA_HOST => copy::device_address(self.gpu, source.address())?,
+            (Kind::Device, DeviceType::CUDA_MANAGED) => source.address() as u64,
+            (Kind::Device, DeviceType::CUDA_HOST) => {
+                copy::device_address(self.gpu, source.address())?
+            }
+            // Only managed memory moves by itself.
             _ => return Ok(None),
         };
         let Some(start) = NonNull::new(std::ptr::with_exposed_provenance_mut(start as usize))
@@ -317,28 +342,31 @@ impl MemoryManager for CudaMemoryManager {
         };
         let location = self.pool.location();
         // SAFETY: the GPU reaches the bytes there as long as the source lives, which the view keeps.
-        let view = unsafe { Block::foreign_at(start, source.len(), location, source.clone())? };
+        let view =
+            unsafe { Block::foreign_at(start, source.len(), location, Viewed(source.clone()))? };
         Ok(Some((view, 0)))
     }
 
     fn view_to(
         &self,
         source: &DeviceBuffer,
-        _to: &Arc<dyn MemoryManager>,
+        to: &Arc<dyn MemoryManager>,
     ) -> Result<Option<(Block, usize)>> {
-        // A view of host memory goes back to what it is of.
-        let original = source
+        // A view of host memory goes back to what it is of; no bytes are viewed as they are.
+        let viewed = source
             .block()
             .owner()
-            .and_then(|owner| owner.downcast_ref::<DeviceBuffer>());
-        Ok(original
-            .filter(|original| original.is_cpu())
-            .map(|original| {
-                (
-                    original.block().clone(),
-                    original.offset() + source.offset(),
-                )
-            }))
+            .and_then(|owner| owner.downcast_ref::<Viewed>());
+        let (block, offset) = match viewed {
+            Some(Viewed(original)) => (original.block(), original.offset() + source.offset()),
+            None => (source.block(), source.offset()),
+        };
+        let to = to.device();
+        let is_home = match to.device_type() {
+            DeviceType::CPU => block.is_cpu(),
+            _ => to.location() == block.location(),
+        };
+        Ok(is_home.then(|| (block.clone(), offset)))
     }
 
     fn read(&self, source: &DeviceBuffer, offset: usize, target: &mut [u8]) -> Result<()> {
