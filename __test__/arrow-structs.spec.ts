@@ -13,7 +13,7 @@ function doubles(pool = defaultMemoryPool()): MemoryBuffer {
   return buffer
 }
 
-test('an array goes there and back without a copy, and keeps its memory', (t) => {
+test('#95 an array goes there and back without a copy, and keeps its memory', (t) => {
   const pool = systemMemoryPool().proxy()
   const buffer = doubles(pool)
   const address = buffer.address
@@ -38,7 +38,7 @@ test('an array goes there and back without a copy, and keeps its memory', (t) =>
   t.is(pool.bytesAllocated, 0)
 })
 
-test('an array is for one consumer, and released when there was none', (t) => {
+test('#148 an array is for one consumer, and released when there was none', (t) => {
   const pool = systemMemoryPool().proxy()
   const buffer = doubles(pool)
   const handle = arrow.toArrowDevice(buffer, 'g')
@@ -143,7 +143,7 @@ test('what is forgotten is released', async (t) => {
   t.is(pool.bytesAllocated, 0)
 })
 
-test('memory of another device keeps its device', (t) => {
+test('#148 memory of another device keeps its device', (t) => {
   using shared = shm.memoryManager().allocateBuffer(64, { zeroFill: true })
   const found = arrow.fromArrowDevice(arrow.toArrowDevice(shared, 'g')).buffer
   t.is(found.address, shared.address)

@@ -10,15 +10,18 @@ import { join } from 'node:path'
 import { root } from './platform.mjs'
 
 const output = join(root, 'docs', 'acceptance.md')
-const rustFolder = join(root, 'crates', 'offheap', 'tests', 'all')
+/** Rust's tests: of the core, and on a GPU or the double, whose names begin with `gpu::`. */
+const rustFolders = [
+  { folder: join(root, 'crates', 'offheap', 'tests', 'all'), prefix: '' },
+  { folder: join(root, 'crates', 'offheap-cuda', 'tests', 'gpu'), prefix: 'gpu::' },
+]
 const typeScriptFolder = join(root, '__test__')
 
 const onlyInRust = 'JavaScript has no allocators'
-const inCudaCrate = 'tests of the crate offheap-cuda'
 
 /**
- * The required cases: number, what Arrow tests there, and why one of the languages has no test. Cases 95-97 and 148 are of
- * `offheap/arrow`.
+ * The required cases: number, what Arrow tests there, and why one of the languages has no test. Cases 96 and 97 are of
+ * structs and dictionaries, which `offheap/arrow` has none of.
  */
 const cases = [
   [1, 'memory tracking'],
@@ -98,23 +101,24 @@ const cases = [
   [75, 'ensureAlignment: invalid arguments'],
   [76, 'bits at aligned places'],
   [77, 'bits at unaligned places'],
-  [78, 'GPU: devices', { rust: inCudaCrate }],
-  [79, 'GPU: copies in every direction', { rust: inCudaCrate }],
-  [80, 'GPU: events', { rust: inCudaCrate }],
-  [81, 'GPU: events of others', { rust: inCudaCrate }],
-  [82, 'GPU: the default stream', { rust: inCudaCrate }],
-  [83, 'GPU: streams', { rust: inCudaCrate }],
-  [84, 'GPU: contexts', { rust: inCudaCrate, typeScript: 'contexts are not shown' }],
-  [85, 'GPU: allocate', { rust: inCudaCrate }],
-  [86, 'GPU: copies in parts', { rust: inCudaCrate }],
-  [87, 'GPU: slices', { rust: inCudaCrate }],
-  [88, 'GPU: memory of another process', { rust: inCudaCrate }],
-  [89, 'GPU: page-locked memory', { rust: inCudaCrate }],
-  [90, 'GPU: views of page-locked memory', { rust: inCudaCrate }],
-  [91, 'GPU: writer', { rust: inCudaCrate }],
-  [92, 'GPU: writer, edge cases', { rust: inCudaCrate }],
-  [93, 'GPU: reader', { rust: inCudaCrate }],
-  [94, 'GPU: reader, willNeed', { rust: inCudaCrate }],
+  [78, 'GPU: devices'],
+  [79, 'GPU: copies in every direction'],
+  [80, 'GPU: events'],
+  [81, 'GPU: events of others'],
+  [82, 'GPU: the default stream'],
+  [83, 'GPU: streams'],
+  [84, 'GPU: contexts', { typeScript: 'contexts are not shown' }],
+  [85, 'GPU: allocate'],
+  [86, 'GPU: copies in parts'],
+  [87, 'GPU: slices'],
+  [88, 'GPU: memory of another process'],
+  [89, 'GPU: page-locked memory'],
+  [90, 'GPU: views of page-locked memory'],
+  [91, 'GPU: writer'],
+  [92, 'GPU: writer, edge cases'],
+  [93, 'GPU: reader'],
+  [94, 'GPU: reader, willNeed'],
+  [95, 'GPU: an array of a primitive type goes around'],
   [98, 'bytes of the default pool and of all'],
   [99, 'a proxy pool that nobody holds'],
   [100, 'a log has as many frees as allocations'],
@@ -154,17 +158,18 @@ const cases = [
   [134, 'devices and managers: what they print'],
   [135, 'the device of a buffer'],
   [136, 'copyTo a device or a manager'],
-  [137, 'GPU: a number that no GPU has', { rust: inCudaCrate }],
-  [138, 'GPU: new host buffer', { rust: inCudaCrate }],
-  [139, 'GPU: bytes allocated', { rust: inCudaCrate }],
-  [140, 'GPU: buffers from data', { rust: inCudaCrate }],
-  [141, 'GPU: foreign memory', { rust: inCudaCrate, typeScript: 'memory of other libraries comes by offheap/arrow' }],
-  [142, 'GPU: copies of ranges, and ranges that do not fit', { rust: inCudaCrate }],
-  [143, 'GPU: device types', { rust: inCudaCrate }],
-  [144, 'GPU: reader and writer', { rust: inCudaCrate }],
-  [145, 'GPU: two processes, the same bytes', { rust: inCudaCrate }],
-  [146, 'GPU: no view for the CPU', { rust: inCudaCrate }],
-  [147, 'GPU: copyTo and back', { rust: inCudaCrate }],
+  [137, 'GPU: a number that no GPU has'],
+  [138, 'GPU: new host buffer'],
+  [139, 'GPU: bytes allocated'],
+  [140, 'GPU: buffers from data'],
+  [141, 'GPU: foreign memory', { typeScript: 'memory of other libraries comes by offheap/arrow' }],
+  [142, 'GPU: copies of ranges, and ranges that do not fit'],
+  [143, 'GPU: device types'],
+  [144, 'GPU: reader and writer'],
+  [145, 'GPU: two processes, the same bytes'],
+  [146, 'GPU: no view for the CPU'],
+  [147, 'GPU: copyTo and back'],
+  [148, 'GPU: the C device interface, imported once'],
 ]
 
 /** The bugs of Arrow that must not be here, and how their tests are called. */
@@ -188,9 +193,21 @@ function sources(folder, ending) {
     .map((name) => ({ name: name.slice(0, -ending.length), text: readFileSync(join(folder, name), 'utf8') }))
 }
 
-const rustTests = sources(rustFolder, '.rs').flatMap(({ name, text }) =>
-  [...text.matchAll(/#\[test\]\s*(?:#\[[^\]]*\]\s*)*fn (\w+)/g)].map(([, test]) => ({ file: name.replace(/\/mod$/, '').replaceAll('/', '::'), name: test })),
-)
+const problems = []
+const rustTests = rustFolders.flatMap(({ folder, prefix }) => {
+  const files = sources(folder, '.rs')
+  const texts = new Map(files.map(({ name, text }) => [name, text]))
+  return files.flatMap(({ name, text }) => {
+    // A file that no module names is never compiled, so its tests are none.
+    const parts = name.replace(/\/mod$/, '').split('/')
+    const module = parts.pop()
+    const parent = parts.join('/')
+    const declaring = parts.length === 0 ? texts.get('main') : (texts.get(`${parent}/mod`) ?? texts.get(parent))
+    if (name !== 'main' && !new RegExp(`^\\s*(?:pub(?:\\([^)]*\\))? )?mod ${module};`, 'm').test(declaring ?? '')) problems.push(`${join(folder, name)}.rs is in no module`)
+    const file = prefix + [...parts, module].join('::')
+    return [...text.matchAll(/#\[test\]\s*(?:#\[[^\]]*\]\s*)*fn (\w+)/g)].map(([, test]) => ({ file, name: test }))
+  })
+})
 
 /** The functions that declare a test, and over what it runs. */
 const declares = {
@@ -222,9 +239,10 @@ const rustCell = (tests, reason) => tests.map(({ file, name }) => `\`${file}::${
 const typeScriptCell = (tests, reason) =>
   tests.map(({ file, name, over }) => `${file}: ${escape(name.replace(/^(?:#\d+ )+/, ''))}${over}`).join('<br>') || (reason ? `– (${reason})` : '**none**')
 
-const problems = []
 const known = new Set(cases.map(([number]) => number))
 for (const test of [...rustTests.map((each) => [each, numbersOfRust(each)]), ...typeScriptTests.map((each) => [each, numbersOfTypeScript(each)])]) {
+  // Otherwise a misspelt name would be no case's.
+  if (/^case/.test(test[0].name) && test[1].length === 0) problems.push(`${test[0].file}: ${test[0].name} names no case: write case_1_2_what`)
   for (const number of test[1]) if (!known.has(number)) problems.push(`${test[0].file}: ${test[0].name} names case ${number}, which is none of the required ones`)
 }
 
@@ -263,8 +281,10 @@ Which test covers which case. The numbers are those of the list that was drawn u
 pyarrow; where Arrow counts the rounded capacity, offheap counts the size that was asked for, and the figures are
 adapted. Written by \`node scripts/acceptance.mjs\` from the names of the tests, and checked by one of them: do not edit.
 
-Rust tests are in \`crates/offheap/tests/all\`, TypeScript tests in \`__test__\`. Those over every pool run for each backend,
-for an account over it and for a limit over that; the Rust tests run for each set of backends that can be built.
+Rust tests are in \`crates/offheap/tests/all\`, and those that begin with \`gpu::\` in \`crates/offheap-cuda/tests/gpu\`: they
+run on a GPU where there is one, else on the test double of libcuda. TypeScript tests are in \`__test__\`. Those over every
+pool run for each backend, for an account over it and for a limit over that; the Rust tests of the core run for each set of
+backends that can be built.
 
 | # | what | Rust | TypeScript |
 |---|---|---|---|

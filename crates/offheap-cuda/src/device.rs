@@ -168,17 +168,15 @@ impl CudaDevice {
         CudaStream::per_thread(self.gpu)
     }
 
-    /// A new event that was never recorded. With `timing` it notes the time, for
-    /// [`CudaEvent::elapsed_ms`]; without, it may be one that was used before.
+    /// A new event that was never recorded, whose moment has come. With `timing` it notes the time, for
+    /// [`CudaEvent::elapsed_ms`]. [`CudaStream::record`] is cheaper: it uses events again.
     ///
     /// # Errors
     /// What the driver says.
     pub fn create_event(&self, timing: bool) -> Result<CudaEvent> {
-        if timing {
-            CudaEvent::create(self.gpu, 0)
-        } else {
-            CudaEvent::pooled(self.gpu)
-        }
+        // Not one that was used before: until it is recorded it would be its last user's moment.
+        let flags = if timing { 0 } else { abi::EVENT_DISABLE_TIMING };
+        CudaEvent::create(self.gpu, flags)
     }
 
     /// The GPU's manager for whoever names no other: of a pool of the driver's of our own where it has

@@ -134,15 +134,25 @@ impl CudaEvent {
     /// Milliseconds from `start` to this moment; both must have been made with timing, and have come.
     ///
     /// # Errors
-    /// What the driver says.
+    /// - [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for an event without timing, one that was
+    ///   never recorded, and one that is still to come;
+    /// - what the driver says, of the work before them, too.
     pub fn elapsed_ms(&self, start: &Self) -> Result<f32> {
         let bound = self.0.gpu.bind()?;
         let mut milliseconds = 0.0;
         // SAFETY: both are live events; the out-pointer is ours.
-        check(bound.table, "cuEventElapsedTime", unsafe {
+        let code = unsafe {
             (bound.table.event_elapsed_time)(&raw mut milliseconds, start.0.raw, self.0.raw)
-        })?;
-        Ok(milliseconds)
+        };
+        match code {
+            abi::SUCCESS => Ok(milliseconds),
+            abi::INVALID_HANDLE | abi::NOT_READY => Err(Error::invalid_argument(
+                "events",
+                failed(bound.table, "cuEventElapsedTime", code),
+                "two with timing that were recorded and have come",
+            )),
+            code => Err(failed(bound.table, "cuEventElapsedTime", code)),
+        }
     }
 }
 

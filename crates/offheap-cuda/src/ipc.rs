@@ -51,7 +51,7 @@ fn gpu_of(uuid: &[u8; 16]) -> Result<&'static Gpu> {
     ))
 }
 
-/// A handle of a buffer's bytes for other processes.
+/// A handle of a buffer's bytes for other processes; of no bytes, too, which are opened as no bytes.
 ///
 /// # Errors
 /// - [`NotSupported`](offheap::ErrorKind::NotSupported) for memory that is no GPU's, or comes from a pool of
@@ -60,13 +60,21 @@ fn gpu_of(uuid: &[u8; 16]) -> Result<&'static Gpu> {
 /// - what the driver says.
 pub fn export_memory(buffer: &DeviceBuffer) -> Result<CudaIpcHandle> {
     let location = buffer.location();
-    if location.device_type != DeviceType::CUDA || buffer.is_empty() {
+    if location.device_type != DeviceType::CUDA {
         return Err(Error::not_supported(format!(
-            "{} bytes of {location} have no handle for other processes: only memory of a GPU has",
-            buffer.len()
+            "memory of {location} has no handle for other processes: only memory of a GPU has"
         )));
     }
     let gpu = gpu::gpu(location.device_id)?;
+    if buffer.is_empty() {
+        // They are nowhere, so there is no allocation.
+        return Ok(CudaIpcHandle {
+            device: gpu.uuid()?,
+            handle: [0; 64],
+            offset: 0,
+            length: 0,
+        });
+    }
     let bound = gpu.bind()?;
     let address = buffer.address() as u64;
     let (mut base, mut size) = (0, 0);
@@ -193,6 +201,17 @@ impl Drop for Use {
 pub unsafe fn open_memory(handle: &CudaIpcHandle) -> Result<MutableDeviceBuffer> {
     driver()?;
     let gpu = gpu_of(&handle.device)?;
+    if *handle
+        == (CudaIpcHandle {
+            device: handle.device,
+            handle: [0; 64],
+            offset: 0,
+            length: 0,
+        })
+    {
+        let manager: Arc<dyn MemoryManager> = Arc::new(CudaMemoryManager::plain(gpu)?);
+        return MutableDeviceBuffer::allocate(0, &manager);
+    }
     let (Ok(offset), Ok(length)) = (
         usize::try_from(handle.offset),
         usize::try_from(handle.length),

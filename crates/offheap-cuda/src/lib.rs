@@ -29,6 +29,7 @@ mod driver;
 mod event;
 mod event_pool;
 mod files;
+mod foreign;
 mod gpu;
 mod graveyard;
 mod host_memory;

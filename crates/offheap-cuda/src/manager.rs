@@ -249,6 +249,10 @@ impl CudaMemoryManager {
     }
 }
 
+/// What a view on the GPU is of, and keeps. A type of its own: foreign memory may be owned by any buffer.
+#[derive(Debug)]
+struct Viewed(DeviceBuffer);
+
 /// The stream in whose order a buffer's bytes are written.
 pub(crate) fn stream_of(manager: &dyn MemoryManager) -> Option<CudaStream> {
     let manager: &dyn Any = manager;
@@ -314,11 +318,17 @@ impl MemoryManager for CudaMemoryManager {
 
     fn view_from(&self, source: &DeviceBuffer) -> Result<Option<(Block, usize)>> {
         let location = source.block().location();
-        if location.device_id != i64::from(self.gpu.ordinal) || source.is_empty() {
+        if location.device_id != i64::from(self.gpu.ordinal) {
             return Ok(None);
         }
         let start = match (self.kind(), location.device_type) {
             (Kind::Managed, DeviceType::CUDA_MANAGED) | (Kind::Device, DeviceType::CUDA) => None,
+            // No bytes are nowhere.
+            (Kind::Device, DeviceType::CUDA_MANAGED | DeviceType::CUDA_HOST)
+                if source.is_empty() =>
+            {
+                None
+            }
             // Managed memory has one address everywhere.
             (Kind::Device, DeviceType::CUDA_MANAGED) => Some(source.address() as u64),
             (Kind::Device, DeviceType::CUDA_HOST) => {
@@ -339,7 +349,8 @@ impl MemoryManager for CudaMemoryManager {
         };
         let location = self.pool.location();
         // SAFETY: the GPU reaches the bytes there as long as the source lives, which the view keeps.
-        let view = unsafe { Block::foreign_at(start, source.len(), location, source.clone())? };
+        let view =
+            unsafe { Block::foreign_at(start, source.len(), location, Viewed(source.clone()))? };
         Ok(Some((view, 0)))
     }
 
@@ -348,23 +359,27 @@ impl MemoryManager for CudaMemoryManager {
         source: &DeviceBuffer,
         to: &Arc<dyn MemoryManager>,
     ) -> Result<Option<(Block, usize)>> {
-        // A view of host memory goes back to what it is of, or to the CPU.
-        let original = source
+        // A view of host memory goes back to what it is of; no bytes are viewed as they are.
+        let viewed = source
             .block()
             .owner()
-            .and_then(|owner| owner.downcast_ref::<DeviceBuffer>());
-        let wanted = to.device().device_type();
-        Ok(original
-            .filter(|original| {
-                original.is_cpu()
-                    && (wanted == DeviceType::CPU || wanted == original.location().device_type)
-            })
-            .map(|original| {
-                (
-                    original.block().clone(),
-                    original.offset() + source.offset(),
-                )
-            }))
+            .and_then(|owner| owner.downcast_ref::<Viewed>());
+        let (block, offset) = match viewed {
+            Some(Viewed(original)) => (original.block(), original.offset() + source.offset()),
+            None => (source.block(), source.offset()),
+        };
+        let home = to.device();
+        let is_home = match home.device_type() {
+            DeviceType::CPU => block.is_cpu(),
+            _ => home.location() == block.location(),
+        };
+        if !is_home {
+            return Ok(None);
+        }
+        if let Some(other) = stream_of(&**to) {
+            other.wait_stream(&self.stream)?;
+        }
+        Ok(Some((block.clone(), offset)))
     }
 
     fn read(&self, source: &DeviceBuffer, offset: usize, target: &mut [u8]) -> Result<()> {

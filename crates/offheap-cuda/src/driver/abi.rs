@@ -18,6 +18,7 @@ pub(crate) const DEINITIALIZED: Result = 4;
 pub(crate) const STUB_LIBRARY: Result = 34;
 pub(crate) const NO_DEVICE: Result = 100;
 pub(crate) const INVALID_DEVICE: Result = 101;
+pub(crate) const INVALID_HANDLE: Result = 400;
 pub(crate) const PEER_ACCESS_ALREADY_ENABLED: Result = 704;
 pub(crate) const NOT_READY: Result = 600;
 pub(crate) const HOST_MEMORY_ALREADY_REGISTERED: Result = 712;
@@ -42,6 +43,13 @@ pub(crate) mod attribute {
     pub(crate) const MANAGED_MEMORY: c_uint = 83;
     pub(crate) const CONCURRENT_MANAGED_ACCESS: c_uint = 89;
     pub(crate) const MEMORY_POOLS_SUPPORTED: c_uint = 115;
+}
+
+pub(crate) mod pointer_attribute {
+    use std::ffi::c_uint;
+    pub(crate) const DEVICE_ORDINAL: c_uint = 9;
+    pub(crate) const RANGE_START_ADDR: c_uint = 11;
+    pub(crate) const RANGE_SIZE: c_uint = 12;
 }
 
 pub(crate) mod pool_attribute {

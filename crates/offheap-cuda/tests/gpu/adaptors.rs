@@ -1,7 +1,7 @@
 //! Limits and adaptors over a GPU's pools: RMM's limiting, statistics, tracking and failing cases, on every kind of
 //! manager. Names in capitals are of RMM's tests.
 
-use crate::basics::managers;
+use crate::support::managers;
 use offheap::{
     Alignment, Block, FailingOptions, LogFormat, LogSink, MemoryManager, Pool, TrackOptions,
 };

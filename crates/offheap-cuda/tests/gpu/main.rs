@@ -1,9 +1,12 @@
 //! The CUDA suite: on a GPU where there is one (or where OFFHEAP_CUDA_LIBRARY names its driver), else on the
 //! test double of libcuda, whose library cargo puts beside this program.
 
+mod acceptance;
 mod adaptors;
-mod basics;
+mod children;
+mod memory;
 mod orders;
-mod processes;
 mod staged;
+mod status;
+mod support;
 mod where_it_runs;

@@ -4,9 +4,10 @@ use super::buffer::{DeviceBuffer, not_of_the_cpu};
 use super::manager::MemoryManager;
 use super::mutable::MutableDeviceBuffer;
 use crate::buffer::Buffer;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::io::{BufferReader, FixedSizeBufferWriter};
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Reads a device's memory at a position that moves (Arrow's `RandomAccessFile` of a
@@ -47,6 +48,23 @@ pub trait DeviceReader: Debug + Send {
     /// # Errors
     /// [`OutOfRange`](crate::ErrorKind::OutOfRange) when `position` is past the end.
     fn read_at(&self, position: usize, n: usize) -> Result<DeviceBuffer>;
+
+    /// Says which ranges are read soon (Arrow's `WillNeed`). Memory that is there already has no use for it,
+    /// so only the ranges are checked; what they have past the end is ignored, as in reads.
+    ///
+    /// # Errors
+    /// [`OutOfRange`](crate::ErrorKind::OutOfRange) for a range that begins past the end, or ends before it
+    /// begins.
+    fn will_need(&self, ranges: &[Range<usize>]) -> Result<()> {
+        let size = self.size()?;
+        for range in ranges {
+            if range.start > size || range.end < range.start {
+                let length = range.end.saturating_sub(range.start);
+                return Err(Error::range(range.start, length, size));
+            }
+        }
+        Ok(())
+    }
 
     /// Ends reading and lets the memory go.
     fn close(&mut self);
@@ -155,6 +173,10 @@ impl DeviceReader for CpuReader {
 
     fn read_at(&self, position: usize, n: usize) -> Result<DeviceBuffer> {
         Ok(self.on_device(self.bytes.read_at(position, n)?))
+    }
+
+    fn will_need(&self, ranges: &[Range<usize>]) -> Result<()> {
+        self.bytes.will_need(ranges)
     }
 
     fn close(&mut self) {

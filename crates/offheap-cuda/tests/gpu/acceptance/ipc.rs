@@ -1,20 +1,18 @@
-//! Two processes: memory and events by handles, and the end of one of them. And what a process is told when
-//! there is no driver.
+//! Two processes: memory and events by handles, and the end of one of them. Cases 88 and 145.
 
-use crate::where_it_runs::{gpu, is_double, start};
-use offheap::{DeviceBuffer, MemoryManager, MutableDeviceBuffer, system_memory_pool};
+use crate::children::{self, PART};
+use crate::support::{bytes_of, pattern};
+use crate::where_it_runs::gpu;
+use offheap::{DeviceBuffer, MemoryManager, system_memory_pool};
 use offheap_cuda::sub_allocator::SubAllocatorOptions;
 use offheap_cuda::{
-    CudaIpcEventHandle, CudaIpcHandle, CudaMemoryManager, create_shared_event, export_event,
-    export_memory, open_event, open_memory,
+    CudaIpcEventHandle, CudaIpcHandle, create_shared_event, export_event, export_memory,
+    open_event, open_memory,
 };
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::Arc;
-
-/// Tells the child what to do.
-const PART: &str = "OFFHEAP_CUDA_TEST_PART";
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -23,7 +21,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn bytes_of<const N: usize>(hex: &str) -> [u8; N] {
+fn array_of<const N: usize>(hex: &str) -> [u8; N] {
     std::array::from_fn(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap())
 }
 
@@ -35,8 +33,8 @@ fn line_of(handle: &CudaIpcHandle) -> String {
 fn handle_of(line: &str) -> CudaIpcHandle {
     let words: Vec<&str> = line.split_whitespace().collect();
     CudaIpcHandle {
-        device: bytes_of(words[0]),
-        handle: bytes_of(words[1]),
+        device: array_of(words[0]),
+        handle: array_of(words[1]),
         offset: words[2].parse().unwrap(),
         length: words[3].parse().unwrap(),
     }
@@ -44,14 +42,7 @@ fn handle_of(line: &str) -> CudaIpcHandle {
 
 /// This test program again, as another process that plays a part of `child`.
 fn start_child(part: &str) -> Child {
-    start();
-    Command::new(std::env::current_exe().unwrap())
-        .args(["processes::child", "--exact", "--nocapture"])
-        .env(PART, part)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
+    children::talk("acceptance::ipc::child", part)
 }
 
 /// The child's next line with this word at its start, without it.
@@ -89,6 +80,21 @@ fn child() {
             // Until the parent says so, or ends.
             drop(lines.next());
         }
+        "reads" => {
+            let handle = handle_of(&lines.next().unwrap().unwrap());
+            // SAFETY: nobody writes.
+            let there = unsafe { open_memory(&handle) }.unwrap().freeze();
+            // Nobody here counts it.
+            assert_eq!(
+                there
+                    .block()
+                    .pool()
+                    .map_or(0, |pool| pool.bytes_allocated()),
+                0
+            );
+            assert!(there.device().equals(&gpu()) && !there.is_cpu());
+            println!("READ {}", hex(&bytes_of(&there)));
+        }
         "makes" => {
             let manager: Arc<dyn MemoryManager> = Arc::new(gpu().plain_manager().unwrap());
             let there = DeviceBuffer::copy_from(b"made by the child", &manager).unwrap();
@@ -99,8 +105,8 @@ fn child() {
             let line = lines.next().unwrap().unwrap();
             let words: Vec<&str> = line.split_whitespace().collect();
             let event = open_event(&CudaIpcEventHandle {
-                device: bytes_of(words[0]),
-                handle: bytes_of(words[1]),
+                device: array_of(words[0]),
+                handle: array_of(words[1]),
             })
             .unwrap();
             event.synchronize().unwrap();
@@ -111,7 +117,7 @@ fn child() {
 }
 
 #[test]
-fn case_88_and_145_another_process_opens_memory_in_place() {
+fn case_88_145_another_process_opens_memory_in_place() {
     for manager in [
         gpu().plain_manager().unwrap(),
         gpu().pool_manager(SubAllocatorOptions::new()).unwrap(),
@@ -124,6 +130,7 @@ fn case_88_and_145_another_process_opens_memory_in_place() {
             let mut other = start_child("opens");
             let mut lines = BufReader::new(other.stdout.take().unwrap()).lines();
             let handle = export_memory(&slice).unwrap();
+            assert_eq!(handle.length, n as u64 - 3);
             writeln!(other.stdin.as_mut().unwrap(), "{}", line_of(&handle)).unwrap();
             let read = answer(&mut lines, "READ ");
             assert_eq!(read, hex(&[b"child", &data[8..]].concat()));
@@ -139,8 +146,33 @@ fn case_88_and_145_another_process_opens_memory_in_place() {
     }
 }
 
+/// pyarrow's `test_IPC`: the same bytes in a process that only reads, of any size.
 #[test]
-fn a_maker_that_ends_leaves_nothing() {
+fn case_145_two_processes_read_the_same_bytes() {
+    for (name, manager) in [
+        ("plain", gpu().plain_manager().unwrap()),
+        (
+            "pool",
+            gpu().pool_manager(SubAllocatorOptions::new()).unwrap(),
+        ),
+    ] {
+        let manager: Arc<dyn MemoryManager> = Arc::new(manager);
+        for n in [0, 1, 1000] {
+            let there = DeviceBuffer::copy_from(&pattern(n), &manager).unwrap();
+            let mut other = start_child("reads");
+            let mut lines = BufReader::new(other.stdout.take().unwrap()).lines();
+            let handle = export_memory(&there).unwrap();
+            assert_eq!(handle.length, n as u64);
+            writeln!(other.stdin.as_mut().unwrap(), "{}", line_of(&handle)).unwrap();
+            assert_eq!(answer(&mut lines, "READ "), hex(&pattern(n)), "{name}, {n}");
+            assert!(other.wait().unwrap().success(), "{name}, {n}");
+            assert_eq!(bytes_of(&there), pattern(n), "{name}, {n}");
+        }
+    }
+}
+
+#[test]
+fn case_88_a_maker_that_ends_leaves_nothing() {
     let mut other = start_child("makes");
     let mut lines = BufReader::new(other.stdout.take().unwrap()).lines();
     let handle = handle_of(&answer(&mut lines, "HANDLE "));
@@ -157,7 +189,7 @@ fn a_maker_that_ends_leaves_nothing() {
 }
 
 #[test]
-fn events_are_waited_for_in_another_process() {
+fn case_88_events_are_waited_for_in_another_process() {
     let gpu = gpu();
     let event = create_shared_event(&gpu).unwrap();
     let stream = gpu.create_stream(None).unwrap();
@@ -174,7 +206,7 @@ fn events_are_waited_for_in_another_process() {
 }
 
 #[test]
-fn handles_that_are_none_are_refused() {
+fn case_88_handles_that_are_none_are_refused() {
     let gpu = gpu();
     let host: Arc<dyn MemoryManager> = Arc::new(gpu.host_manager().unwrap());
     let pinned = DeviceBuffer::copy_from(b"abc", &host).unwrap();
@@ -182,8 +214,6 @@ fn handles_that_are_none_are_refused() {
     assert_eq!(code(export_memory(&pinned)), "ERR_OFFHEAP_NOT_SUPPORTED");
     let manager: Arc<dyn MemoryManager> = Arc::new(gpu.plain_manager().unwrap());
     let there = DeviceBuffer::copy_from(b"abc", &manager).unwrap();
-    let empty = there.slice(3, 0).unwrap();
-    assert_eq!(code(export_memory(&empty)), "ERR_OFFHEAP_NOT_SUPPORTED");
     let good = export_memory(&there).unwrap();
     let open = |handle: &CudaIpcHandle| {
         // SAFETY: none of them opens.
@@ -214,7 +244,7 @@ fn handles_that_are_none_are_refused() {
 
 /// A range beyond the allocation is refused though the handle is right.
 #[test]
-fn a_length_beyond_the_allocation_is_refused() {
+fn case_88_a_length_beyond_the_allocation_is_refused() {
     let mut other = start_child("makes");
     let mut lines = BufReader::new(other.stdout.take().unwrap()).lines();
     let handle = handle_of(&answer(&mut lines, "HANDLE "));
@@ -230,122 +260,4 @@ fn a_length_beyond_the_allocation_is_refused() {
     }
     drop(other.stdin.take());
     other.wait().unwrap();
-}
-
-/// Every reason, each in a process of its own.
-#[test]
-fn without_a_gpu_every_call_says_why() {
-    start();
-    if !is_double() {
-        eprintln!("not run: the double's environment chooses the reasons");
-        return;
-    }
-    let double = std::env::var("OFFHEAP_CUDA_LIBRARY").unwrap();
-    for (reason, library, variable) in [
-        ("no-library", "/nowhere/libcuda.so.1", None),
-        ("no-device", double.as_str(), Some(("NO_DEVICE", "1"))),
-        ("no-device", &double, Some(("DEVICES", "0"))),
-        ("stub-library", &double, Some(("STUB", "1"))),
-        ("driver-too-old", &double, Some(("DRIVER_VERSION", "11040"))),
-        ("driver-error", &double, Some(("FAIL", "cuInit:999"))),
-        // A library, but no driver's.
-        ("missing-symbol", "libm.so.6", None),
-    ] {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command
-            .args(["processes::says_why", "--exact", "--nocapture"])
-            .env("OFFHEAP_CUDA_LIBRARY", library)
-            .env(PART, reason);
-        if let Some((name, value)) = variable {
-            command.env(format!("OFFHEAP_CUDA_DOUBLE_{name}"), value);
-        }
-        let output = command.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{reason}: {text}");
-    }
-}
-
-/// Not a test of its own.
-#[test]
-fn says_why() {
-    let Ok(reason) = std::env::var(PART) else {
-        return;
-    };
-    assert!(!offheap_cuda::is_available());
-    assert!(offheap_cuda::devices().is_empty());
-    let offheap_cuda::Status::Unavailable(why) = offheap_cuda::status() else {
-        panic!("available");
-    };
-    assert_eq!(why.reason(), reason);
-    let errors = [
-        offheap_cuda::CudaDevice::new(0).unwrap_err(),
-        // SAFETY: nothing opens.
-        unsafe {
-            open_memory(&CudaIpcHandle {
-                device: [0; 16],
-                handle: [0; 64],
-                offset: 0,
-                length: 1,
-            })
-        }
-        .unwrap_err(),
-    ];
-    for error in errors {
-        assert_eq!(error.code(), "ERR_OFFHEAP_DEVICE_UNAVAILABLE", "{error}");
-        assert!(error.to_string().contains(&why.to_string()), "{error}");
-    }
-}
-
-/// What is alive at the end is not freed through a driver that may be gone.
-#[test]
-fn nothing_is_called_after_exit() {
-    start();
-    if !is_double() {
-        eprintln!("not run: the double's log shows the calls");
-        return;
-    }
-    let log = std::env::temp_dir().join(format!("offheap-cuda-exit-{}.log", std::process::id()));
-    let status = Command::new(std::env::current_exe().unwrap())
-        .args(["processes::ends_with_live_memory", "--exact"])
-        .env(PART, "exit")
-        .env("OFFHEAP_CUDA_DOUBLE_LOG", &log)
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
-    let text = std::fs::read_to_string(&log).unwrap();
-    std::fs::remove_file(&log).unwrap();
-    assert!(status.success());
-    let after = text
-        .split("exit blocks=")
-        .nth(1)
-        .expect("the double notes the end");
-    assert!(!after.contains("cu"), "{after}");
-}
-
-/// Not a test of its own: statics of a program live to its end, and their destructors run then.
-#[test]
-fn ends_with_live_memory() {
-    extern "C" fn late() {
-        LIVE.lock().unwrap().clear();
-    }
-    unsafe extern "C" {
-        fn atexit(function: extern "C" fn()) -> std::ffi::c_int;
-    }
-    static LIVE: std::sync::Mutex<Vec<MutableDeviceBuffer>> = std::sync::Mutex::new(Vec::new());
-    if std::env::var_os(PART).is_none() {
-        return;
-    }
-    // Registered first, so it runs after the crate's own.
-    // SAFETY: a function that frees what is in a static.
-    assert_eq!(unsafe { atexit(late) }, 0);
-    let managers: [CudaMemoryManager; 3] = [
-        gpu().manager().unwrap(),
-        gpu().plain_manager().unwrap(),
-        gpu().pool_manager(SubAllocatorOptions::new()).unwrap(),
-    ];
-    for manager in managers {
-        let manager: Arc<dyn MemoryManager> = Arc::new(manager);
-        let live = MutableDeviceBuffer::allocate(1000, &manager).unwrap();
-        LIVE.lock().unwrap().push(live);
-    }
 }

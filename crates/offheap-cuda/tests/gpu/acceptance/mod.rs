@@ -1,0 +1,12 @@
+//! The cases of Arrow's suites that need a GPU, by their numbers in docs/acceptance.md.
+
+mod buffers;
+mod copies;
+mod devices;
+mod events;
+mod exchange;
+mod files;
+mod foreign;
+mod host;
+mod ipc;
+mod streams;
