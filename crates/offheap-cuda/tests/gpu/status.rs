@@ -18,11 +18,12 @@ fn without_a_gpu_every_call_says_why() {
     }
     let double = std::env::var("OFFHEAP_CUDA_LIBRARY").unwrap();
     let on_double = |variable| (double.as_str(), Some(variable));
-    let cases: [(&str, (&str, Option<(&str, &str)>), &[&str]); 8] = [
+    // The reason, the library, the double's variable, and words of the text.
+    let cases = [
         (
             "no-library",
             ("/nowhere/libcuda.so.1", None),
-            &["/nowhere/libcuda.so.1"],
+            &["/nowhere/libcuda.so.1"][..],
         ),
         ("no-device", on_double(("NO_DEVICE", "1")), &[]),
         ("no-device", on_double(("DEVICES", "0")), &[]),
