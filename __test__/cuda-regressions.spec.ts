@@ -174,6 +174,21 @@ onGpu('onOutOfMemory: a callback that adds callbacks does not go on for ever, an
   t.true(await collectUntil(() => manager.deref() === undefined))
 })
 
+// Native code had opened it, and it stayed open.
+onGpu('an event of another process is opened, however its handle spells the GPU', async (t) => {
+  const gpu = cuda.device()
+  using event = gpu.createEvent({ shared: true })
+  gpu.defaultStream.record(event)
+  const handle = cuda.exportEvent(event)
+  const spelled = [handle.device, handle.device.toUpperCase(), handle.device.replaceAll('-', '')].map((device) => ({ device, handle: handle.handle }))
+  const script = `
+    const events = ${JSON.stringify(spelled)}.map((handle) => cuda.openEvent(handle))
+    await Promise.all(events.map((event) => event.completed()))
+    console.log(JSON.stringify(events.map((event) => event.device === cuda.device())))`
+  await gpu.defaultStream.synchronize()
+  t.deepEqual(printed<boolean[]>(t, await runCuda(script)), [true, true, true])
+})
+
 onDouble('workers that end with copies under way leave nothing behind', async (t) => {
   const script = `
     const { Worker } = require('node:worker_threads')

@@ -209,6 +209,38 @@ if (made.at(0) !== 8 || opened.at(63) !== 7) throw new Error('it is not one memo
         run(process.execPath, [program], { cwd: home, env })
       }
     })
+    // Every subpath has types wherever TypeScript looks for them, and none of them is `any`; without a GPU cuda says why.
+    const devices = `import type { Device, MemoryBuffer, MemoryManager } from 'offheap'
+import * as arrow from 'offheap/arrow'
+import * as cuda from 'offheap/cuda'
+import * as shm from 'offheap/shm'
+type IsAny<T> = 0 extends 1 & T ? true : false
+type AnyIn<M> = { [K in keyof M]: IsAny<M[K]> extends true ? K : M[K] extends (...given: never[]) => infer R ? (IsAny<R> extends true ? K : never) : never }[keyof M]
+const none: [AnyIn<typeof arrow>, AnyIn<typeof cuda>, AnyIn<typeof shm>, AnyIn<MemoryBuffer>, AnyIn<Device>, AnyIn<cuda.CudaMemoryManager>] extends [never, never, never, never, never, never] ? true : false = true
+const manager: MemoryManager = shm.memoryManager()
+const made: MemoryBuffer = manager.allocateBuffer(64)
+const handle: arrow.ArrowDeviceHandle = arrow.toArrowDevice(made, 'C')
+const { length }: arrow.ImportedArray = arrow.fromArrowDevice(handle)
+const status: cuda.CudaStatus = cuda.status()
+if (!status.available) {
+  const reason: cuda.UnavailableReason = status.reason
+  if (reason.length === 0 || cuda.devices().length > 0) throw new Error('there is a GPU, or no reason')
+}
+if (!none || length !== 64) throw new Error('wrong length')
+`
+    check('all subpaths compile and run as TypeScript, ES module and CommonJS', () => {
+      for (const [source, program] of [['devices.mts', 'devices.mjs'], ['devices.cts', 'devices.cjs']]) {
+        compile(source, devices)
+        run(process.execPath, [program], { cwd: home, env })
+      }
+    })
+    check('all subpaths have types in every kind of resolution, without skipLibCheck', () => {
+      writeFileSync(join(home, 'resolved.ts'), devices)
+      for (const [module, resolution] of [['nodenext', 'nodenext'], ['esnext', 'bundler'], ['preserve', 'bundler'], ['commonjs', 'node10']]) {
+        const options = ['--module', module, '--moduleResolution', resolution, '--target', 'es2022', '--lib', 'es2022,esnext.disposable', '--types', 'node', '--strict']
+        run(process.execPath, [tool('typescript', 'tsc'), ...options, '--skipLibCheck', 'false', '--noEmit', 'resolved.ts'], { cwd: home, env })
+      }
+    })
     check('without the platform package, the error names it', () => {
       rmSync(join(home, 'node_modules', platformManifest.name), { recursive: true })
       const { status, stderr } = spawnSync(process.execPath, ['-e', "require('offheap')"], { cwd: home, env, encoding: 'utf8' })

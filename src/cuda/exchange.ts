@@ -79,11 +79,19 @@ export function openEvent(handle: CudaEventHandle): CudaEvent {
   const checked = checkHandle(handle)
   // First: without a driver there is no GPU to look for.
   const id = native.cudaOpenEvent(checked)
-  return eventInternals.adopt(id, byUuid(checked.device))
+  try {
+    return eventInternals.adopt(id, byUuid(checked.device))
+  } catch (error) {
+    native.cudaEventDrop(id)
+    throw error
+  }
 }
 
+/** The GPU with a UUID, however that is spelled: native code reads digits alone. */
 function byUuid(uuid: string): CudaDevice {
-  const found = devices().find((device) => device.uuid === uuid)
+  const digitsOf = (text: string): string => text.replaceAll('-', '').toLowerCase()
+  const digits = digitsOf(uuid)
+  const found = devices().find((device) => digitsOf(device.uuid) === digits)
   if (found === undefined) throw new InvalidArgumentError(`handle.device: this process sees no GPU ${uuid}`)
   return found
 }
