@@ -115,22 +115,22 @@ impl CudaMemoryManager {
     /// pool of their own; limits on this manager's pool are not the new one's.
     ///
     /// # Errors
-    /// [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for another GPU's stream, and for
-    /// [the calling thread's](CudaDevice::per_thread_stream): whoever drops a buffer, from whichever thread,
-    /// gives it back in the order of its stream, and there that would be another one.
+    /// [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for another GPU's stream, and for the
+    /// [per-thread](CudaDevice::per_thread_stream) one: it is another on each thread, so that nothing would be
+    /// ordered by it once a buffer changes threads.
     pub fn on(&self, stream: &CudaStream) -> Result<Self> {
-        if stream.is_per_thread() {
-            return Err(Error::invalid_argument(
-                "stream",
-                "the calling thread's default stream",
-                "a stream that is the same from every thread",
-            ));
-        }
         if stream.gpu() != self.gpu {
             return Err(Error::invalid_argument(
                 "stream",
                 format_args!("one of {}", stream.gpu().location()),
                 "a stream of the manager's GPU",
+            ));
+        }
+        if stream.is_per_thread() {
+            return Err(Error::invalid_argument(
+                "stream",
+                "the per-thread default stream",
+                "a stream that is the same on all threads",
             ));
         }
         let source = self.source()?;
@@ -249,6 +249,10 @@ impl CudaMemoryManager {
     }
 }
 
+/// What a view on the GPU is of, and keeps. A type of its own: foreign memory may be owned by any buffer.
+#[derive(Debug)]
+struct Viewed(DeviceBuffer);
+
 /// The stream in whose order a buffer's bytes are written.
 pub(crate) fn stream_of(manager: &dyn MemoryManager) -> Option<CudaStream> {
     let manager: &dyn Any = manager;
@@ -264,6 +268,10 @@ impl MemoryManager for CudaMemoryManager {
 
     fn pool(&self) -> Option<Pool> {
         Some(self.pool.clone())
+    }
+
+    fn own_stream(&self) -> Option<Arc<dyn Stream>> {
+        Some(Arc::new(self.stream.clone()))
     }
 
     fn copy_from(&self, source: &DeviceBuffer) -> Result<Option<Block>> {
@@ -308,30 +316,33 @@ impl MemoryManager for CudaMemoryManager {
         Ok(Some(block))
     }
 
-    fn own_stream(&self) -> Option<Arc<dyn Stream>> {
-        Some(Arc::new(self.stream.clone()))
-    }
-
     fn view_from(&self, source: &DeviceBuffer) -> Result<Option<(Block, usize)>> {
-        let location = source.block().location();
-        if location.device_id != i64::from(self.gpu.ordinal) || source.is_empty() {
+        let location = source.location();
+        if location.device_id != i64::from(self.gpu.ordinal) {
             return Ok(None);
         }
-        let start = match (self.kind(), location.device_type) {
-            (Kind::Managed, DeviceType::CUDA_MANAGED) | (Kind::Device, DeviceType::CUDA) => None,
-            // Managed memory has one address everywhere.
-            (Kind::Device, DeviceType::CUDA_MANAGED) => Some(source.address() as u64),
-            (Kind::Device, DeviceType::CUDA_HOST) => {
-                Some(copy::device_address(self.gpu, source.address())?)
-            }
-            // Whoever has managed memory may read it by the CPU: nothing else is.
-            _ => return Ok(None),
-        };
+        // What the view is read by comes after what the source's stream has.
         if let Some(other) = stream_of(&**source.memory_manager()) {
             self.stream.wait_stream(&other)?;
         }
-        let Some(start) = start else {
-            return Ok(Some((source.block().clone(), source.offset())));
+        let as_it_is = || Ok(Some((source.block().clone(), source.offset())));
+        let start = match (self.kind(), location.device_type) {
+            (Kind::Device, DeviceType::CUDA) | (Kind::Managed, DeviceType::CUDA_MANAGED) => {
+                return as_it_is();
+            }
+            // No bytes are nowhere.
+            (Kind::Device, DeviceType::CUDA_MANAGED | DeviceType::CUDA_HOST)
+                if source.is_empty() =>
+            {
+                return as_it_is();
+            }
+            // Managed memory has one address everywhere.
+            (Kind::Device, DeviceType::CUDA_MANAGED) => source.address() as u64,
+            (Kind::Device, DeviceType::CUDA_HOST) => {
+                copy::device_address(self.gpu, source.address())?
+            }
+            // Only managed memory moves by itself.
+            _ => return Ok(None),
         };
         let Some(start) = NonNull::new(std::ptr::with_exposed_provenance_mut(start as usize))
         else {
@@ -339,7 +350,8 @@ impl MemoryManager for CudaMemoryManager {
         };
         let location = self.pool.location();
         // SAFETY: the GPU reaches the bytes there as long as the source lives, which the view keeps.
-        let view = unsafe { Block::foreign_at(start, source.len(), location, source.clone())? };
+        let view =
+            unsafe { Block::foreign_at(start, source.len(), location, Viewed(source.clone()))? };
         Ok(Some((view, 0)))
     }
 
@@ -348,23 +360,21 @@ impl MemoryManager for CudaMemoryManager {
         source: &DeviceBuffer,
         to: &Arc<dyn MemoryManager>,
     ) -> Result<Option<(Block, usize)>> {
-        // A view of host memory goes back to what it is of, or to the CPU.
-        let original = source
+        // A view of host memory goes back to what it is of; no bytes are viewed as they are.
+        let viewed = source
             .block()
             .owner()
-            .and_then(|owner| owner.downcast_ref::<DeviceBuffer>());
-        let wanted = to.device().device_type();
-        Ok(original
-            .filter(|original| {
-                original.is_cpu()
-                    && (wanted == DeviceType::CPU || wanted == original.location().device_type)
-            })
-            .map(|original| {
-                (
-                    original.block().clone(),
-                    original.offset() + source.offset(),
-                )
-            }))
+            .and_then(|owner| owner.downcast_ref::<Viewed>());
+        let (block, offset) = match viewed {
+            Some(Viewed(original)) => (original.block(), original.offset() + source.offset()),
+            None => (source.block(), source.offset()),
+        };
+        let to = to.device();
+        let is_home = match to.device_type() {
+            DeviceType::CPU => block.is_cpu(),
+            _ => to.location() == block.location(),
+        };
+        Ok(is_home.then(|| (block.clone(), offset)))
     }
 
     fn read(&self, source: &DeviceBuffer, offset: usize, target: &mut [u8]) -> Result<()> {
