@@ -15,6 +15,8 @@ pub type CUstream = *mut c_void;
 pub type CUevent = *mut c_void;
 pub type CUmemoryPool = *mut c_void;
 pub type CUhostFn = Option<unsafe extern "C" fn(*mut c_void)>;
+pub type CUstreamCallback =
+    Option<unsafe extern "C" fn(CUstream, crate::result::CUresult, *mut c_void)>;
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::block::Place;
 use crate::driver::{Driver, Guard, PROGRESS, State, lock};
-use crate::result::{CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_OPERATING_SYSTEM, CUresult};
-use crate::stream::{Operation, Point, Work};
+use crate::result::{
+    CUDA_ERROR_INVALID_HANDLE, CUDA_ERROR_OPERATING_SYSTEM, CUDA_SUCCESS, CUresult,
+};
+use crate::stream::{HostCall, Operation, Point, Work};
 
 /// Something for the background thread.
 static BACKGROUND: Condvar = Condvar::new();
@@ -257,14 +259,26 @@ fn run_first(mut guard: Guard, id: u64) -> (Guard, Step) {
                 perform(&operation.work, operation.moved, operation.work.bytes());
                 guard = lock();
             }
-            Work::Host {
-                function: Some(function),
-                argument,
-            } => {
+            Work::Host { call, argument } => {
+                let failure = driver
+                    .contexts
+                    .get(&context)
+                    .map_or(CUDA_SUCCESS, |context| context.error);
                 drop(guard);
                 let pointer = std::ptr::with_exposed_provenance_mut(*argument);
                 // SAFETY: the program passed the function and its argument to be called once, here.
-                crate::entry::in_host_function(|| unsafe { function(pointer) });
+                crate::entry::in_host_function(|| unsafe {
+                    match *call {
+                        HostCall::Function(Some(function)) if failure == CUDA_SUCCESS => {
+                            function(pointer);
+                        }
+                        HostCall::Callback(Some(callback), stream) => {
+                            let stream = std::ptr::without_provenance_mut(stream);
+                            callback(stream, failure, pointer);
+                        }
+                        HostCall::Function(_) | HostCall::Callback(None, _) => {}
+                    }
+                });
                 guard = lock();
             }
             work => perform(work, operation.moved, work.bytes()),

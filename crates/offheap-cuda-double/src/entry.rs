@@ -117,6 +117,12 @@ impl Logged for crate::abi::CUhostFn {
     }
 }
 
+impl Logged for crate::abi::CUstreamCallback {
+    fn logged(&self) -> u64 {
+        self.map_or(0, |function| function as usize as u64)
+    }
+}
+
 impl Logged for crate::abi::CUmemLocation {
     fn logged(&self) -> u64 {
         u64::from(self.type_) << 32 | u64::from(self.id as u32)

@@ -4,13 +4,22 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::abi::CUhostFn;
+use crate::abi::{CUhostFn, CUstreamCallback};
 use crate::block::{Block, Place};
 use crate::event::Record;
 use crate::shared_event::SharedEvent;
 
 /// A point in a stream: its handle, and the number of the work that must have run.
 pub(crate) type Point = (u64, u64);
+
+/// What of the program a stream calls.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum HostCall {
+    /// Not after a failure.
+    Function(CUhostFn),
+    /// With the failure, if there was one, and the stream's handle as the program named it.
+    Callback(CUstreamCallback, usize),
+}
 
 /// What a stream does at one point.
 #[derive(Clone, Debug)]
@@ -47,7 +56,7 @@ pub(crate) enum Work {
     },
     /// The address of the argument, which must not be touched here.
     Host {
-        function: CUhostFn,
+        call: HostCall,
         argument: usize,
     },
     /// Nothing but a place in the order: hints, attaching managed memory.

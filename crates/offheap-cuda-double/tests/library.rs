@@ -88,6 +88,7 @@ const SYMBOLS: &[&str] = &[
     "cuStreamGetId",
     "cuStreamGetPriority",
     "cuLaunchHostFunc",
+    "cuStreamAddCallback",
     "cuEventCreate",
     "cuEventDestroy_v2",
     "cuEventRecord",

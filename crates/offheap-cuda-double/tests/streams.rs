@@ -337,3 +337,52 @@ fn freeing_waits_for_a_slow_copy() {
     assert_eq!(free(address), 0);
     assert_eq!(query(stream), 0);
 }
+
+#[test]
+fn after_a_failure_a_host_function_is_not_called_and_a_callback_is() {
+    use offheap_cuda_double::api::stream::{cuLaunchHostFunc, cuStreamAddCallback};
+    use std::ffi::c_void;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    type Told = Sender<Option<u32>>;
+    unsafe extern "C" fn wait(gate: *mut c_void) {
+        // SAFETY: the test keeps the receiver until all has been called.
+        unsafe { &*gate.cast::<Receiver<()>>() }.recv().unwrap();
+    }
+    unsafe extern "C" fn function(sender: *mut c_void) {
+        // SAFETY: the test keeps the sender until all has been called.
+        unsafe { &*sender.cast::<Told>() }.send(None).unwrap();
+    }
+    unsafe extern "C" fn callback(_: *mut c_void, status: u32, sender: *mut c_void) {
+        // SAFETY: as above.
+        let sender = unsafe { &*sender.cast::<Told>() };
+        sender.send(Some(status)).unwrap();
+    }
+    let _double = Double::new(&[]);
+    let (stream, other) = (new_stream(), new_stream());
+    let (sender, receiver) = channel();
+    let (open, gate) = channel::<()>();
+    let told = std::ptr::from_ref(&sender).cast_mut().cast();
+    let gate = std::ptr::from_ref(&gate).cast_mut().cast();
+    let early = allocate_async(64, other);
+    for (fails, expected) in [(false, vec![None, Some(0)]), (true, vec![Some(700)])] {
+        // What is submitted after the failure is refused.
+        assert_eq!(unsafe { cuLaunchHostFunc(stream, Some(wait), gate) }, 0);
+        if fails {
+            fill_async(early, 1, 64, stream);
+        }
+        let codes = unsafe {
+            [
+                cuLaunchHostFunc(stream, Some(function), told),
+                cuStreamAddCallback(stream, Some(callback), told, 0),
+                cuStreamAddCallback(stream, Some(callback), told, 1),
+                cuStreamAddCallback(stream, None, told, 0),
+            ]
+        };
+        assert_eq!(codes, [0, 0, 1, 1]);
+        open.send(()).unwrap();
+        for status in expected {
+            assert_eq!(receiver.recv(), Ok(status));
+        }
+    }
+    assert!(receiver.try_recv().is_err());
+}

@@ -195,7 +195,8 @@ impl CopyRange {
 }
 
 /// Gives a copy of `size` bytes to `stream`, in any direction, and keeps both blocks until it is done; then
-/// `done` is called on a thread of the driver's (it must be short and must not call the driver).
+/// `done` is called on a thread of the driver's (it must be short and must not call the driver), or dropped when
+/// the work has failed.
 ///
 /// Memory of the CPU that is not page-locked may make the call wait for the copy, as the driver decides. What
 /// goes from the CPU's memory to the CPU's is copied by a thread of the driver's.
@@ -290,9 +291,11 @@ pub(crate) fn keep_until_done<K: Send + 'static>(
 ) -> Result<()> {
     let kept = crate::graveyard::Kept::new(kept);
     let end = kept.clone();
-    let told = stream.on_complete(move || {
+    let told = stream.on_end(move |has_failed| {
         end.bury();
-        done();
+        if !has_failed {
+            done();
+        }
     });
     if told.is_err() {
         // The work is under way and nobody will tell: its end must be waited for.

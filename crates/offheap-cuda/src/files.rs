@@ -182,8 +182,12 @@ impl DeviceWriter for CudaBufferWriter {
             Some(staging) if bytes.len() <= staging.len() => {
                 staging[self.staged..][..bytes.len()].copy_from_slice(bytes);
                 self.staged += bytes.len();
-                if self.staged == staging.len() {
-                    self.flush()?;
+                if self.staged == staging.len()
+                    && let Err(error) = self.flush()
+                {
+                    // What was there before still waits; these bytes were not written.
+                    self.staged -= bytes.len();
+                    return Err(error);
                 }
             }
             _ => {

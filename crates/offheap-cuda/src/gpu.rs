@@ -1,6 +1,6 @@
 //! One GPU and its primary context.
 
-use crate::driver::{Table, abi, check, driver, failed};
+use crate::driver::{Table, abi, check, driver, failed, watch_exit};
 use crate::event_pool::EventPool;
 use offheap::{DeviceType, Error, ErrorKind, Location, Result};
 use std::ffi::{CStr, c_char, c_int, c_uint};
@@ -76,6 +76,7 @@ pub(crate) fn gpu(ordinal: i64) -> Result<&'static Gpu> {
             (table.device_primary_ctx_retain)(&raw mut context, device),
         )?;
     }
+    watch_exit();
     Ok(place.get_or_init(|| Gpu {
         ordinal: ordinal as i32,
         device,

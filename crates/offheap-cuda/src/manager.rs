@@ -115,22 +115,22 @@ impl CudaMemoryManager {
     /// pool of their own; limits on this manager's pool are not the new one's.
     ///
     /// # Errors
-    /// [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for another GPU's stream, and for
-    /// [the calling thread's](CudaDevice::per_thread_stream): whoever drops a buffer, from whichever thread,
-    /// gives it back in the order of its stream, and there that would be another one.
+    /// [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for another GPU's stream, and for the
+    /// [per-thread](CudaDevice::per_thread_stream) one: it is another on each thread, so that nothing would be
+    /// ordered by it once a buffer changes threads.
     pub fn on(&self, stream: &CudaStream) -> Result<Self> {
-        if stream.is_per_thread() {
-            return Err(Error::invalid_argument(
-                "stream",
-                "the calling thread's default stream",
-                "a stream that is the same from every thread",
-            ));
-        }
         if stream.gpu() != self.gpu {
             return Err(Error::invalid_argument(
                 "stream",
                 format_args!("one of {}", stream.gpu().location()),
                 "a stream of the manager's GPU",
+            ));
+        }
+        if stream.is_per_thread() {
+            return Err(Error::invalid_argument(
+                "stream",
+                "the per-thread default stream",
+                "a stream that is the same on all threads",
             ));
         }
         let source = self.source()?;
@@ -270,6 +270,10 @@ impl MemoryManager for CudaMemoryManager {
         Some(self.pool.clone())
     }
 
+    fn own_stream(&self) -> Option<Arc<dyn Stream>> {
+        Some(Arc::new(self.stream.clone()))
+    }
+
     fn copy_from(&self, source: &DeviceBuffer) -> Result<Option<Block>> {
         let from_gpu = source.location().device_type == DeviceType::CUDA
             || source.location().device_type == DeviceType::CUDA_MANAGED;
@@ -312,36 +316,33 @@ impl MemoryManager for CudaMemoryManager {
         Ok(Some(block))
     }
 
-    fn own_stream(&self) -> Option<Arc<dyn Stream>> {
-        Some(Arc::new(self.stream.clone()))
-    }
-
     fn view_from(&self, source: &DeviceBuffer) -> Result<Option<(Block, usize)>> {
-        let location = source.block().location();
+        let location = source.location();
         if location.device_id != i64::from(self.gpu.ordinal) {
             return Ok(None);
         }
+        // What the view is read by comes after what the source's stream has.
+        if let Some(other) = stream_of(&**source.memory_manager()) {
+            self.stream.wait_stream(&other)?;
+        }
+        let as_it_is = || Ok(Some((source.block().clone(), source.offset())));
         let start = match (self.kind(), location.device_type) {
-            (Kind::Managed, DeviceType::CUDA_MANAGED) | (Kind::Device, DeviceType::CUDA) => None,
+            (Kind::Device, DeviceType::CUDA) | (Kind::Managed, DeviceType::CUDA_MANAGED) => {
+                return as_it_is();
+            }
             // No bytes are nowhere.
             (Kind::Device, DeviceType::CUDA_MANAGED | DeviceType::CUDA_HOST)
                 if source.is_empty() =>
             {
-                None
+                return as_it_is();
             }
             // Managed memory has one address everywhere.
-            (Kind::Device, DeviceType::CUDA_MANAGED) => Some(source.address() as u64),
+            (Kind::Device, DeviceType::CUDA_MANAGED) => source.address() as u64,
             (Kind::Device, DeviceType::CUDA_HOST) => {
-                Some(copy::device_address(self.gpu, source.address())?)
+                copy::device_address(self.gpu, source.address())?
             }
-            // Whoever has managed memory may read it by the CPU: nothing else is.
+            // Only managed memory moves by itself.
             _ => return Ok(None),
-        };
-        if let Some(other) = stream_of(&**source.memory_manager()) {
-            self.stream.wait_stream(&other)?;
-        }
-        let Some(start) = start else {
-            return Ok(Some((source.block().clone(), source.offset())));
         };
         let Some(start) = NonNull::new(std::ptr::with_exposed_provenance_mut(start as usize))
         else {
@@ -368,18 +369,12 @@ impl MemoryManager for CudaMemoryManager {
             Some(Viewed(original)) => (original.block(), original.offset() + source.offset()),
             None => (source.block(), source.offset()),
         };
-        let home = to.device();
-        let is_home = match home.device_type() {
+        let to = to.device();
+        let is_home = match to.device_type() {
             DeviceType::CPU => block.is_cpu(),
-            _ => home.location() == block.location(),
+            _ => to.location() == block.location(),
         };
-        if !is_home {
-            return Ok(None);
-        }
-        if let Some(other) = stream_of(&**to) {
-            other.wait_stream(&self.stream)?;
-        }
-        Ok(Some((block.clone(), offset)))
+        Ok(is_home.then(|| (block.clone(), offset)))
     }
 
     fn read(&self, source: &DeviceBuffer, offset: usize, target: &mut [u8]) -> Result<()> {

@@ -63,17 +63,17 @@ impl CudaStream {
         Self::borrowed(gpu, abi::STREAM_PER_THREAD)
     }
 
-    /// Whether it is another stream for each thread that uses it.
-    pub(crate) fn is_per_thread(&self) -> bool {
-        self.0.raw.addr() == abi::STREAM_PER_THREAD
-    }
-
     pub(crate) fn gpu(&self) -> &'static Gpu {
         self.0.gpu
     }
 
     pub(crate) fn raw(&self) -> abi::Stream {
         self.0.raw
+    }
+
+    /// Whether it is the stream of whichever thread uses it.
+    pub(crate) fn is_per_thread(&self) -> bool {
+        self.0.raw.addr() == abi::STREAM_PER_THREAD
     }
 
     /// The GPU.
@@ -142,31 +142,46 @@ impl CudaStream {
     }
 
     /// Calls `done` when the work that the stream has now is done, on a thread of the driver's. It must be
-    /// short, must not call the driver, and its panics are swallowed. It is dropped uncalled when the process
-    /// ends before.
+    /// short, must not call the driver, and its panics are swallowed. It is dropped uncalled when the work has
+    /// failed, and when the process ends before.
     ///
     /// # Errors
     /// What the driver says; `done` is then dropped.
     pub fn on_complete(&self, done: impl FnOnce() + Send + 'static) -> Result<()> {
-        type Done = Box<dyn FnOnce() + Send>;
-        unsafe extern "C" fn call(data: *mut c_void) {
-            // SAFETY: the box of `on_complete`, which the driver gives once.
-            let done = unsafe { Box::from_raw(data.cast::<Done>()) };
+        self.on_end(move |has_failed| {
+            if !has_failed {
+                done();
+            }
+        })
+    }
+
+    /// As [`on_complete`](Self::on_complete), also when the work has failed, which `ended` is told.
+    ///
+    /// # Errors
+    /// What the driver says; `ended` is then dropped.
+    pub(crate) fn on_end(&self, ended: impl FnOnce(bool) + Send + 'static) -> Result<()> {
+        type Ended = Box<dyn FnOnce(bool) + Send>;
+        unsafe extern "C" fn call(_: abi::Stream, status: abi::Result, data: *mut c_void) {
+            // SAFETY: the box of `on_end`, which the driver gives once.
+            let ended = unsafe { Box::from_raw(data.cast::<Ended>()) };
+            let told = AssertUnwindSafe(move || ended(status != abi::SUCCESS));
             // What is thrown must not reach the driver's frames; dropping it may throw again.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(done)) {
+            if let Err(payload) = catch_unwind(told) {
                 std::mem::forget(payload);
             }
         }
         let bound = self.0.gpu.bind()?;
-        let done: Box<Done> = Box::new(Box::new(done));
-        let data = Box::into_raw(done);
-        // SAFETY: a live stream; the function takes the data, once.
-        let code = unsafe { (bound.table.launch_host_func)(self.0.raw, call, data.cast()) };
+        let ended: Box<Ended> = Box::new(Box::new(ended));
+        let data = Box::into_raw(ended);
+        // Not `cuLaunchHostFunc`, whose function "will not be called in the event of an error in the CUDA
+        // context": who waits for it would wait for ever.
+        // SAFETY: a live stream; the callback takes the data, once.
+        let code = unsafe { (bound.table.stream_add_callback)(self.0.raw, call, data.cast(), 0) };
         if code != abi::SUCCESS {
             // SAFETY: the driver did not take it.
             drop(unsafe { Box::from_raw(data) });
         }
-        check(bound.table, "cuLaunchHostFunc", code)
+        check(bound.table, "cuStreamAddCallback", code)
     }
 }
 

@@ -24,7 +24,8 @@ static DEVICE: LazyLock<Arc<SharedMemoryDevice>> = LazyLock::new(|| {
 });
 
 fn find(id: i64) -> Result<Arc<dyn Device>> {
-    if id != SHARED_MEMORY.device_id {
+    // DLPack, which has no negative numbers in use, says 0 where there is one.
+    if id != SHARED_MEMORY.device_id && id != 0 {
         return Err(Error::device_unavailable(
             "no-device",
             format!("there is one device of shared memory, -1, and not {id}"),

@@ -2,13 +2,15 @@
 
 use core::ffi::{c_int, c_uint, c_ulonglong, c_void};
 
-use crate::abi::{CU_STREAM_NON_BLOCKING, CUcontext, CUdeviceptr, CUevent, CUhostFn, CUstream};
+use crate::abi::{
+    CU_STREAM_NON_BLOCKING, CUcontext, CUdeviceptr, CUevent, CUhostFn, CUstream, CUstreamCallback,
+};
 use crate::block::Kind;
 use crate::driver::{Driver, STREAM, State, as_handle, handle, lock};
 use crate::engine::{advance, attempt, depend, submit};
 use crate::entry::{Outcome, cuda_api, store};
 use crate::result::{CUDA_ERROR_INVALID_VALUE, CUDA_ERROR_NOT_READY, CUresult};
-use crate::stream::{Stream, Work};
+use crate::stream::{HostCall, Stream, Work};
 
 fn create(driver: &mut Driver, flags: c_uint, priority: c_int) -> Result<u64, CUresult> {
     let context = driver.current()?;
@@ -191,7 +193,26 @@ cuda_api! {
         if r#fn.is_none() {
             return Err(CUDA_ERROR_INVALID_VALUE);
         }
-        submit(driver, id, Work::Host { function: r#fn, argument: userData.expose_provenance() })?;
+        let call = HostCall::Function(r#fn);
+        submit(driver, id, Work::Host { call, argument: userData.expose_provenance() })?;
+        Ok(())
+    }
+
+    /// Calls a function of the host in stream order, on a thread of the driver, also after a failure.
+    [Driver] fn cuStreamAddCallback(
+        hStream: CUstream,
+        callback: CUstreamCallback,
+        userData: *mut c_void,
+        flags: c_uint,
+    ) {
+        let mut guard = lock();
+        let driver = guard.state();
+        let id = driver.stream(hStream)?;
+        if callback.is_none() || flags != 0 {
+            return Err(CUDA_ERROR_INVALID_VALUE);
+        }
+        let call = HostCall::Callback(callback, hStream.addr());
+        submit(driver, id, Work::Host { call, argument: userData.expose_provenance() })?;
         Ok(())
     }
 

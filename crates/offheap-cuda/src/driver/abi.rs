@@ -9,7 +9,7 @@ pub(crate) type Context = *mut c_void;
 pub(crate) type Stream = *mut c_void;
 pub(crate) type Event = *mut c_void;
 pub(crate) type MemPool = *mut c_void;
-pub(crate) type HostFn = unsafe extern "C" fn(*mut c_void);
+pub(crate) type StreamCallback = unsafe extern "C" fn(Stream, Result, *mut c_void);
 
 pub(crate) const SUCCESS: Result = 0;
 pub(crate) const INVALID_VALUE: Result = 1;

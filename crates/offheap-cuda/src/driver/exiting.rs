@@ -28,9 +28,9 @@ unsafe extern "C" {
     fn atexit(function: extern "C" fn()) -> c_int;
 }
 
-/// Has `exit` set the flag. To be called after the library was loaded: functions run in the reverse order, so this one
-/// before those of the library.
-pub(super) fn watch_exit() {
+/// Has `exit` set the flag. To be called after each step at which the driver may have `exit` call functions of its own
+/// (its start, a first context): they run in the reverse order, so this one before those.
+pub(crate) fn watch_exit() {
     // SAFETY: a function without arguments that only stores to a static. If it cannot be registered, nothing is lost but
     // the flag.
     let _ = unsafe { atexit(at_exit) };

@@ -13,8 +13,8 @@ mod table;
 
 pub use error::CudaError;
 pub(crate) use error::{check, failed};
-pub(crate) use exiting::is_exiting;
 pub use exiting::set_process_is_exiting;
+pub(crate) use exiting::{is_exiting, watch_exit};
 pub(crate) use probe::driver;
 pub use probe::{is_available, status};
 pub use status::{DriverInfo, Status, Unavailable};

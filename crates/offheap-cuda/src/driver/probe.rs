@@ -8,6 +8,7 @@ use super::library::Library;
 use super::status::{DriverInfo, Status, Unavailable};
 use super::table::Table;
 use offheap::{Error, Result};
+use std::mem::ManuallyDrop;
 use std::sync::OnceLock;
 
 struct Found {
@@ -64,14 +65,14 @@ fn not_started(error: CudaError, library: &str) -> Unavailable {
 }
 
 fn look() -> Result<Found, Unavailable> {
-    let library = Library::load()?;
+    // The driver does not survive being unloaded, also when it does not start, and the table has its addresses.
+    let library = ManuallyDrop::new(Library::load()?);
     let name = library.name().to_owned();
     let missing = |symbol| Unavailable::MissingSymbol {
         symbol,
         library: name.clone(),
     };
     let table = Table::load(&library).map_err(missing)?;
-    watch_exit();
     let check = |symbol, code| match code {
         abi::SUCCESS => Ok(()),
         code => Err(not_started(CudaError::of(&table, symbol, code), &name)),
@@ -91,6 +92,7 @@ fn look() -> Result<Found, Unavailable> {
             });
         }
         check("cuInit", (table.init)(0))?;
+        watch_exit();
         check(
             "cuDeviceGetCount",
             (table.device_get_count)(&raw mut device_count),
@@ -99,8 +101,6 @@ fn look() -> Result<Found, Unavailable> {
     if device_count < 1 {
         return Err(Unavailable::NoDevice);
     }
-    // The driver does not survive being unloaded, and the table has its addresses.
-    std::mem::forget(library);
     Ok(Found {
         driver: table,
         info: DriverInfo {

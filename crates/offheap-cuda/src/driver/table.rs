@@ -1,8 +1,8 @@
 //! The functions of the driver that are called, and where they are.
 
 use super::abi::{
-    Context, Device, DevicePtr, Event, HostFn, IpcHandle, MemPool, MemPoolProps, Result, Stream,
-    Uuid,
+    Context, Device, DevicePtr, Event, IpcHandle, MemPool, MemPoolProps, Result, Stream,
+    StreamCallback, Uuid,
 };
 use super::library::Library;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -87,7 +87,7 @@ table! {
     stream_synchronize = "cuStreamSynchronize" (Stream);
     stream_query = "cuStreamQuery" (Stream);
     stream_wait_event = "cuStreamWaitEvent" (Stream, Event, c_uint);
-    launch_host_func = "cuLaunchHostFunc" (Stream, HostFn, *mut c_void);
+    stream_add_callback = "cuStreamAddCallback" (Stream, StreamCallback, *mut c_void, c_uint);
     event_create = "cuEventCreate" (*mut Event, c_uint);
     event_destroy = "cuEventDestroy_v2" (Event);
     event_record = "cuEventRecord" (Event, Stream);

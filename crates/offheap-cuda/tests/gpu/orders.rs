@@ -1,11 +1,14 @@
 //! What waits for what: views and copies on other streams, managed memory, and callers that must not wait.
 
-use crate::where_it_runs::gpu;
+use crate::where_it_runs::{gpu, is_double};
 use offheap::{
-    Block, DeviceBuffer, DeviceType, Location, MemoryManager, MutableDeviceBuffer,
+    Block, DeviceBuffer, DeviceType, DeviceWriter, Location, MemoryManager, MutableDeviceBuffer,
     default_cpu_memory_manager, system_memory_pool,
 };
-use offheap_cuda::{CopyRange, CudaMemoryManager, CudaStream, copy_async, copy_staged, fill_async};
+use offheap_cuda::{
+    CopyRange, CudaBufferWriter, CudaMemoryManager, CudaStream, copy_async, copy_staged, fill_async,
+};
+use std::process::Command;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -189,4 +192,73 @@ fn no_memory_is_of_a_stream_that_each_thread_has_its_own_of() {
     let refused = gpu().manager().unwrap().on(&stream).unwrap_err();
     assert_eq!(refused.code(), "ERR_OFFHEAP_INVALID_ARGUMENT");
     assert!(gpu().manager().unwrap().on(&gpu().default_stream()).is_ok());
+}
+
+/// Tells the child what to do.
+const PART: &str = "OFFHEAP_CUDA_ORDERS_PART";
+
+/// Not a test of its own: what breaks its process.
+#[test]
+fn child() {
+    match std::env::var(PART).as_deref() {
+        Ok("fails") => {
+            let manager = gpu().manager().unwrap();
+            let ((_first, there), (second, _)) = (on_new_stream(&manager), on_new_stream(&manager));
+            let buffer = MutableDeviceBuffer::allocate(1000, &there).unwrap();
+            let (done, wait) = channel::<()>();
+            let told = move || done.send(()).unwrap();
+            // SAFETY: wrong on purpose: nothing says that the second stream comes after the allocation.
+            unsafe { fill_async(&second, whole(buffer.block()), 7, 1000, told).unwrap() };
+            assert!(
+                wait.recv().is_err(),
+                "dropped uncalled, and not kept for ever"
+            );
+            assert!(second.synchronize().is_err());
+            println!("TOLD");
+        }
+        Ok("refuses") => {
+            let there: Arc<dyn MemoryManager> = Arc::new(gpu().manager().unwrap());
+            let buffer = MutableDeviceBuffer::zeroed(8, &there).unwrap();
+            let mut writer = CudaBufferWriter::new(buffer, 4).unwrap();
+            writer.write(b"ab").unwrap();
+            // The first copy to the GPU is refused.
+            writer.write(b"cd").unwrap_err();
+            assert_eq!(writer.position().unwrap(), 2);
+            writer.write(b"cd").unwrap();
+            writer.write(b"efgh").unwrap();
+            let buffer = Box::new(writer).finish().unwrap().freeze();
+            let pool = system_memory_pool();
+            assert_eq!(&*buffer.to_cpu(&pool).unwrap(), b"abcdefgh");
+            println!("WRITTEN");
+        }
+        _ => {}
+    }
+}
+
+/// What a child of this test program says, in a process of its own on the double.
+fn said_by(part: &str, failures: &str) -> String {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["orders::child", "--exact", "--nocapture"])
+        .env(PART, part)
+        .env("OFFHEAP_CUDA_DOUBLE_FAIL", failures)
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&child.stdout).into_owned()
+}
+
+#[test]
+fn whoever_waits_for_work_that_fails_is_told() {
+    let _started = gpu();
+    // On a GPU it takes a kernel to fail.
+    if is_double() {
+        assert!(said_by("fails", "").contains("TOLD"));
+    }
+}
+
+#[test]
+fn a_write_that_fails_leaves_the_writer_as_it_was() {
+    let _started = gpu();
+    if is_double() {
+        assert!(said_by("refuses", "cuMemcpyHtoDAsync:999:0:1").contains("WRITTEN"));
+    }
 }

@@ -183,6 +183,16 @@ pub(crate) fn create(wanted: &Wanted<'_>) -> Result<(Mapping, Owned)> {
     let found = file
         .metadata()
         .map_err(|error| refused("fstat", whole, &error))?;
+    // Before the seals anybody of this user could make it shorter by /proc: pages would be missing for good.
+    if found.len() != whole {
+        return Err(Error::device_unavailable(
+            "system",
+            format!(
+                "shared memory of {whole} bytes had {} when it was sealed",
+                found.len()
+            ),
+        ));
+    }
     let place = (found.dev(), found.ino());
     Ok((mapping, Owned { file, place }))
 }

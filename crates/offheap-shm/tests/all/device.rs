@@ -3,9 +3,9 @@
 use crate::peer::Peer;
 use crate::why;
 use offheap::{
-    Alignment, Block, Buffer, DeviceBuffer, ErrorKind, MutableBuffer, MutableDeviceBuffer, Pool,
-    cpu_memory_manager, default_cpu_memory_manager, device_for, memory_manager_of,
-    system_memory_pool,
+    Alignment, Block, Buffer, DeviceBuffer, ErrorKind, Location, MutableBuffer,
+    MutableDeviceBuffer, Pool, cpu_memory_manager, default_cpu_memory_manager, device_for,
+    memory_manager_of, system_memory_pool,
 };
 use offheap_shm::{
     OpenOptions, SHARED_MEMORY, SharedBufferHandle, SharedMemory, SharedMemoryOptions,
@@ -34,6 +34,14 @@ fn the_device_is_known_and_is_not_the_cpu() {
     assert!(device.equals(&*shared_memory_device()));
     assert!(!device.equals(&*offheap::cpu_device()));
     assert!(device_for(SHARED_MEMORY).unwrap().equals(&*device));
+    // As DLPack says "the only one".
+    let first = Location::shared(SHARED_MEMORY.device_type, 0);
+    assert!(device_for(first).unwrap().equals(&*device));
+    let second = Location::shared(SHARED_MEMORY.device_type, 1);
+    assert_eq!(
+        why(device_for(second)),
+        "ERR_OFFHEAP_DEVICE_UNAVAILABLE no-device"
+    );
     let pool = pool();
     assert_eq!(pool.location(), SHARED_MEMORY);
     let manager = memory_manager_of(&pool).unwrap();

@@ -21,6 +21,7 @@ mod device;
 mod files;
 mod manager;
 mod mutable;
+mod placed;
 mod registry;
 mod stream;
 mod transfer;
