@@ -5,8 +5,8 @@ use crate::where_it_runs::{gpu, is_double, start};
 use offheap::{DeviceBuffer, MemoryManager, MutableDeviceBuffer, system_memory_pool};
 use offheap_cuda::sub_allocator::SubAllocatorOptions;
 use offheap_cuda::{
-    CudaIpcEventHandle, CudaIpcHandle, CudaMemoryManager, create_shared_event, export_event,
-    export_memory, open_event, open_memory,
+    CudaIpcEventHandle, CudaIpcHandle, CudaIpcMemory, CudaMemoryManager, create_shared_event,
+    export_event, export_memory, open_event, open_memory,
 };
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
@@ -14,9 +14,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 /// Tells the child what to do.
-const PART: &str = "OFFHEAP_CUDA_TEST_PART";
+pub(crate) const PART: &str = "OFFHEAP_CUDA_TEST_PART";
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").unwrap();
         text
@@ -27,16 +27,19 @@ fn bytes_of<const N: usize>(hex: &str) -> [u8; N] {
     std::array::from_fn(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap())
 }
 
-fn line_of(handle: &CudaIpcHandle) -> String {
-    let (device, words) = (hex(&handle.device), hex(&handle.handle));
-    format!("{device} {words} {} {}", handle.offset, handle.length)
+pub(crate) fn line_of(handle: &CudaIpcHandle) -> String {
+    let device = hex(&handle.device);
+    format!(
+        "{device} {} {} {}",
+        handle.handle, handle.offset, handle.length
+    )
 }
 
-fn handle_of(line: &str) -> CudaIpcHandle {
+pub(crate) fn handle_of(line: &str) -> CudaIpcHandle {
     let words: Vec<&str> = line.split_whitespace().collect();
     CudaIpcHandle {
         device: bytes_of(words[0]),
-        handle: bytes_of(words[1]),
+        handle: words[1].parse().unwrap(),
         offset: words[2].parse().unwrap(),
         length: words[3].parse().unwrap(),
     }
@@ -44,9 +47,14 @@ fn handle_of(line: &str) -> CudaIpcHandle {
 
 /// This test program again, as another process that plays a part of `child`.
 fn start_child(part: &str) -> Child {
+    start_test("processes::child", part)
+}
+
+/// This test program again, as another process that runs one test.
+pub(crate) fn start_test(test: &str, part: &str) -> Child {
     start();
     Command::new(std::env::current_exe().unwrap())
-        .args(["processes::child", "--exact", "--nocapture"])
+        .args([test, "--exact", "--nocapture"])
         .env(PART, part)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -55,7 +63,10 @@ fn start_child(part: &str) -> Child {
 }
 
 /// The child's next line with this word at its start, without it.
-fn answer(lines: &mut impl Iterator<Item = std::io::Result<String>>, word: &str) -> String {
+pub(crate) fn answer(
+    lines: &mut impl Iterator<Item = std::io::Result<String>>,
+    word: &str,
+) -> String {
     lines
         .map(|line| line.unwrap())
         .find_map(|line| {
@@ -193,7 +204,7 @@ fn handles_that_are_none_are_refused() {
     assert_eq!(open(&good), "ERR_OFFHEAP_INVALID_ARGUMENT");
     let forged = [
         CudaIpcHandle {
-            handle: [7; 64],
+            handle: CudaIpcMemory::Legacy([7; 64]),
             ..good.clone()
         },
         CudaIpcHandle {
@@ -283,7 +294,7 @@ fn says_why() {
         unsafe {
             open_memory(&CudaIpcHandle {
                 device: [0; 16],
-                handle: [0; 64],
+                handle: CudaIpcMemory::Legacy([0; 64]),
                 offset: 0,
                 length: 1,
             })
