@@ -178,8 +178,8 @@ export declare function cudaExportMemory(buffer: number): NativeCudaMemoryHandle
 /** Fills a buffer in the order of a stream, 0 for the memory's own; settled when it is done. */
 export declare function cudaFill(target: number, offset: number, length: number, byte: number, stream: number): Promise<void>
 
-/** A new manager of a GPU's memory. */
-export declare function cudaManagerCreate(device: number, kind: string, initialSize: number, maxSize: number, releaseThreshold: number): number
+/** A new manager of a GPU's memory; only pools of the driver's can be exportable. */
+export declare function cudaManagerCreate(device: number, kind: string, initialSize: number, maxSize: number, releaseThreshold: number, exportable: boolean): number
 
 /** How a manager gets its memory. */
 export declare function cudaManagerKind(manager: number): string
@@ -429,7 +429,7 @@ export interface NativeCudaEventHandle {
 export interface NativeCudaMemoryHandle {
   /** The GPU's UUID. */
   device: string
-  /** The driver's handle in hexadecimal. */
+  /** Text that names the allocation: the driver's handle in hexadecimal, or where its maker can be asked. */
   handle: string
   /** Where the buffer begins in the allocation. */
   offset: number
@@ -457,6 +457,8 @@ export interface NativeCudaProperties {
   integrated: boolean
   /** Whether the driver has pools of its memory. */
   memoryPools: boolean
+  /** Whether other processes can open these. */
+  exportableMemoryPools: boolean
   /** Whether it has managed memory. */
   managedMemory: boolean
   /** Whether the CPU may use that while the GPU works. */

@@ -39,6 +39,11 @@ export interface DriverPoolOptions {
   initialSize?: number | undefined
   /** Bytes that it may take. All of the GPU's when absent. */
   maxSize?: number | undefined
+  /**
+   * True for memory that {@link exportMemory} takes, where the GPU {@link CudaDevice.hasExportableMemoryPools can}. Drivers give nothing
+   * back of such a pool before it ends, whatever is trimmed. False when absent.
+   */
+  exportable?: boolean | undefined
 }
 
 /** Our own sub-allocator: best fit, bins for small blocks, a free list for each stream. */
@@ -58,9 +63,9 @@ export interface PlainOptions {
 /** Which manager {@link CudaDevice.createMemoryManager} makes. */
 export type CudaMemoryManagerOptions = DriverPoolOptions | SubAllocatorPoolOptions | PlainOptions
 
-/** The sizes that each kind takes. */
-const sizesOf: Readonly<Record<CudaMemoryManagerOptions['kind'], readonly string[]>> = {
-  'driver-pool': ['initialSize', 'maxSize', 'releaseThreshold'],
+/** What each kind takes. */
+const optionsOf: Readonly<Record<CudaMemoryManagerOptions['kind'], readonly string[]>> = {
+  'driver-pool': ['initialSize', 'maxSize', 'releaseThreshold', 'exportable'],
   pool: ['initialSize', 'maxSize'],
   plain: [],
 }
@@ -139,6 +144,11 @@ export class CudaDevice extends Device {
     return CudaDevice.#propertiesOf(this).memoryPools
   }
 
+  /** True when these can be `exportable`: on Linux, where the driver shares them by file descriptors. */
+  get hasExportableMemoryPools(): boolean {
+    return CudaDevice.#propertiesOf(this).exportableMemoryPools
+  }
+
   /** True when {@link managedMemoryManager} works. */
   get hasManagedMemory(): boolean {
     return CudaDevice.#propertiesOf(this).managedMemory
@@ -196,21 +206,23 @@ export class CudaDevice extends Device {
    * A new manager, with memory of its own. It lives as long as a handle, a pool or a buffer of it.
    *
    * @throws ERR_OFFHEAP_OUT_OF_MEMORY when `initialSize` is not there; ERR_OFFHEAP_NOT_SUPPORTED for a pool of the driver's
-   * where it has none
+   * where it has none, or none that is `exportable`
    */
   createMemoryManager(options: CudaMemoryManagerOptions): CudaMemoryManager {
     const id = CudaDevice.#idOf(this)
     if (options === undefined) throw wrongType('options', 'an object', options)
     const kind = option(options, 'kind', checkString, undefined)
-    const allowed = kind === undefined || !Object.hasOwn(sizesOf, kind) ? undefined : sizesOf[kind as keyof typeof sizesOf]
+    const allowed = kind === undefined || !Object.hasOwn(optionsOf, kind) ? undefined : optionsOf[kind as keyof typeof optionsOf]
     if (allowed === undefined) throw new InvalidArgumentError(`kind must be 'driver-pool', 'pool' or 'plain', got ${describe(kind)}`)
-    const size = (name: string): number => {
-      const given = option(options, name, checkSize, ABSENT)
-      if (given !== ABSENT && !allowed.includes(name)) throw new InvalidArgumentError(`${name} is no option of a manager of the kind '${kind}'`)
-      return given
+    const given = <Value>(name: string, check: (value: unknown, name: string) => Value): Value | undefined => {
+      const value = option(options, name, check, undefined)
+      if (value !== undefined && !allowed.includes(name)) throw new InvalidArgumentError(`${name} is no option of a manager of the kind '${kind}'`)
+      return value
     }
+    const size = (name: string): number => given(name, checkSize) ?? ABSENT
     const [initialSize, maxSize, releaseThreshold] = [size('initialSize'), size('maxSize'), size('releaseThreshold')]
-    return adoptManager(native.cudaManagerCreate(id, kind!, initialSize, maxSize, releaseThreshold))
+    const exportable = given('exportable', checkBoolean) ?? false
+    return adoptManager(native.cudaManagerCreate(id, kind!, initialSize, maxSize, releaseThreshold, exportable))
   }
 
   /**

@@ -15,7 +15,10 @@ import { type CudaEvent, eventInternals } from './event.js'
 export interface CudaMemoryHandle {
   /** The GPU, by what is the same in all processes. */
   readonly device: string
-  /** The driver's handle of the allocation, in hexadecimal. */
+  /**
+   * The allocation: the driver's own handle, in hexadecimal; for memory of an exportable pool, where this process can be asked for it, and
+   * what proves that it gave the handle.
+   */
   readonly handle: string
   /** Where the buffer begins in the allocation, in bytes. */
   readonly offset: number
@@ -41,9 +44,12 @@ function checkHandle(handle: unknown): { device: string; handle: string } {
 
 /**
  * A handle by which another process of the same user opens `buffer`. The memory must come from a manager of the kind `plain`
- * or `pool`. This process must keep the buffer until the other has closed it: CUDA does not.
+ * or `pool`, or of the kind `driver-pool` that is `exportable`. This process must keep the buffer until the other has closed it: CUDA does not.
  *
- * @throws ERR_OFFHEAP_NOT_SUPPORTED for memory of any other manager
+ * Memory of an exportable pool may be opened when its allocation had its turn in its stream, so this waits for what was queued there before.
+ * That its bytes are there is for an {@link exportEvent event} to say, of memory of every kind.
+ *
+ * @throws ERR_OFFHEAP_NOT_SUPPORTED for memory of any other manager, and for what was opened here
  */
 export function exportMemory(buffer: MemoryBuffer): CudaMemoryHandle {
   if (!bufferInternals.is(buffer)) throw wrongType('buffer', 'a MemoryBuffer', buffer)
@@ -56,7 +62,10 @@ export function exportMemory(buffer: MemoryBuffer): CudaMemoryHandle {
 /**
  * The memory that another process exported, as a mutable buffer that no pool counts. `dispose()` closes it.
  *
- * @throws ERR_OFFHEAP_INVALID_ARGUMENT for a handle that is malformed, stale, or of this process
+ * @throws ERR_OFFHEAP_INVALID_ARGUMENT for a handle that is malformed, forged or of this process, and for a stale one of memory of a `plain` or
+ * `pool` manager; ERR_OFFHEAP_OUT_OF_RANGE for one of more than the allocation. Of an exportable pool's memory, which its maker is asked for:
+ * ERR_OFFHEAP_DISPOSED when that freed it or ended, ERR_OFFHEAP_NOT_SUPPORTED when the processes are in different PID or network namespaces,
+ * ERR_OFFHEAP_DEVICE_UNAVAILABLE when it does not answer, or the system does not let them talk
  */
 export function openMemory(handle: CudaMemoryHandle): MemoryBuffer {
   const checked = checkHandle(handle)

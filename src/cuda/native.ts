@@ -28,6 +28,7 @@ export interface NativeCudaProperties {
   totalBytes: number
   integrated: boolean
   memoryPools: boolean
+  exportableMemoryPools: boolean
   managedMemory: boolean
   concurrentManagedAccess: boolean
 }
@@ -62,7 +63,7 @@ export interface NativeCuda {
   cudaCanAccessPeer(device: number, peer: number): boolean
   cudaSynchronizeDevice(device: number): Promise<void>
 
-  cudaManagerCreate(device: number, kind: string, initialSize: number, maxSize: number, releaseThreshold: number): number
+  cudaManagerCreate(device: number, kind: string, initialSize: number, maxSize: number, releaseThreshold: number, exportable: boolean): number
   cudaManagerOf(device: number, kind: string): number
   cudaManagerKind(manager: number): string
   cudaManagerOn(manager: number, stream: number): number

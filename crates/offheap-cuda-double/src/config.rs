@@ -12,6 +12,8 @@ pub(crate) struct Config {
     /// Bytes per device.
     pub(crate) memory: u64,
     pub(crate) pools: bool,
+    /// Pools can be shared by file descriptors.
+    pub(crate) pool_handles: bool,
     pub(crate) peers: bool,
     pub(crate) fail: String,
     pub(crate) log: Option<PathBuf>,
@@ -32,6 +34,7 @@ impl Default for Config {
             devices: 2,
             memory: 4 << 30,
             pools: true,
+            pool_handles: true,
             peers: true,
             fail: String::new(),
             log: None,
@@ -79,6 +82,7 @@ impl Config {
                     _ => return Err(bad("expected 4096 bytes to 1 TiB")),
                 },
                 "POOLS" => config.pools = flag()?,
+                "POOL_HANDLES" => config.pool_handles = flag()?,
                 "PEERS" => config.peers = flag()?,
                 "FAIL" => {
                     crate::failures::Failures::parse(text).map_err(|error| bad(&error))?;
@@ -105,7 +109,7 @@ impl Config {
                 "LIBRARY" => {}
                 _ => {
                     return Err(bad(
-                        "unknown; there are DEVICES MEMORY POOLS PEERS FAIL LOG NO_DEVICE STUB \
+                        "unknown; there are DEVICES MEMORY POOLS POOL_HANDLES PEERS FAIL LOG NO_DEVICE STUB \
                          DRIVER_VERSION STREAM_SPEED QUERIES PAGEABLE",
                     ));
                 }

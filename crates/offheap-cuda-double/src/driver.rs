@@ -452,7 +452,7 @@ impl Driver {
         for pool in self
             .pools
             .values_mut()
-            .filter(|pool| pool.device == device && !pool.imported)
+            .filter(|pool| pool.device == device && pool.own.is_none())
         {
             let threshold = pool.threshold;
             if let Some(device) = self.devices.get_mut(device) {

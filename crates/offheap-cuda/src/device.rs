@@ -49,6 +49,8 @@ pub struct DeviceProperties {
     pub is_integrated: bool,
     /// Whether the driver has pools.
     pub has_memory_pools: bool,
+    /// Whether these can be [exportable](crate::DriverPoolOptions::exportable).
+    pub has_exportable_memory_pools: bool,
     /// Whether it has managed memory.
     pub has_managed_memory: bool,
     /// Whether the CPU may use managed memory while the GPU works.
@@ -113,6 +115,7 @@ impl CudaDevice {
             multiprocessors: gpu.attribute(of::MULTIPROCESSOR_COUNT)?,
             is_integrated: gpu.attribute(of::INTEGRATED)? != 0,
             has_memory_pools: gpu.attribute(of::MEMORY_POOLS_SUPPORTED)? != 0,
+            has_exportable_memory_pools: crate::memory::can_export(gpu)?,
             has_managed_memory: gpu.attribute(of::MANAGED_MEMORY)? != 0,
             has_concurrent_managed_access: gpu.attribute(of::CONCURRENT_MANAGED_ACCESS)? != 0,
         })
@@ -207,7 +210,7 @@ impl CudaDevice {
     /// A manager of a new pool of the driver's.
     ///
     /// # Errors
-    /// - [`NotSupported`](offheap::ErrorKind::NotSupported) where the driver has none;
+    /// - [`NotSupported`](offheap::ErrorKind::NotSupported) where the driver has none, or none of the kind asked for;
     /// - what the driver says.
     pub fn driver_pool_manager(&self, options: &DriverPoolOptions) -> Result<CudaMemoryManager> {
         CudaMemoryManager::of_driver_pool(self.gpu, options)

@@ -49,8 +49,8 @@ pub use event::CudaEvent;
 pub use files::{CudaBufferReader, CudaBufferWriter};
 pub use host_memory::CudaHostMemoryManager;
 pub use ipc::{
-    CudaIpcEventHandle, CudaIpcHandle, create_shared_event, export_event, export_memory,
-    open_event, open_memory,
+    CudaIpcEventHandle, CudaIpcHandle, CudaIpcMemory, CudaPoolHandle, create_shared_event,
+    export_event, export_memory, open_event, open_memory,
 };
 pub use manager::{AllocatorStatistics, CudaMemoryManager};
 pub use memory::{DriverPoolOptions, DriverPoolStatistics, RegisteredMemory};

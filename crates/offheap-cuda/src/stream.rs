@@ -76,11 +76,6 @@ impl CudaStream {
         self.0.raw
     }
 
-    /// Whether it is the stream of whichever thread uses it.
-    pub(crate) fn is_per_thread(&self) -> bool {
-        self.0.raw.addr() == abi::STREAM_PER_THREAD
-    }
-
     /// The GPU.
     pub fn cuda_device(&self) -> CudaDevice {
         CudaDevice::of_gpu(self.0.gpu)

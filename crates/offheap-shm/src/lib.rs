@@ -64,4 +64,5 @@ pub use handle::SharedMemoryHandle;
 pub use manager::SharedMemoryManager;
 pub use memory::SharedMemory;
 pub use options::{OpenOptions, SharedMemoryOptions};
+pub use secret::Secret;
 pub use source::{SHARED_MEMORY, SharedMemorySource};

@@ -4,18 +4,20 @@ use offheap::{Error, Result};
 use std::fmt;
 use std::hint::black_box;
 
-/// 128 random bits that a handle and its memory have in common.
+/// 128 random bits that a handle and its memory have in common: by them the maker knows what it gave. Public for other
+/// crates whose handles go the same way.
 #[derive(Clone, Copy)]
-pub(crate) struct Secret([u8; Self::BYTES]);
+pub struct Secret([u8; Self::BYTES]);
 
 impl Secret {
-    pub(crate) const BYTES: usize = 16;
+    /// How many bytes that is.
+    pub const BYTES: usize = 16;
 
     /// New bits of the system's random source.
     ///
     /// # Errors
     /// [`DeviceUnavailable`](offheap::ErrorKind::DeviceUnavailable) with `no-random`.
-    pub(crate) fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         loop {
             let mut bits = [0; Self::BYTES];
             getrandom::fill(&mut bits).map_err(|error| {
@@ -29,11 +31,13 @@ impl Secret {
         }
     }
 
-    pub(crate) const fn from_bytes(bits: [u8; Self::BYTES]) -> Self {
+    /// Bits that somebody else says.
+    pub const fn from_bytes(bits: [u8; Self::BYTES]) -> Self {
         Self(bits)
     }
 
-    pub(crate) const fn bytes(&self) -> [u8; Self::BYTES] {
+    /// The bits, for a handle.
+    pub const fn bytes(&self) -> [u8; Self::BYTES] {
         self.0
     }
 
@@ -43,7 +47,7 @@ impl Secret {
     }
 
     /// Whether both are the same, in a time that does not tell how many bits agree.
-    pub(crate) fn matches(&self, other: &Self) -> bool {
+    pub fn matches(&self, other: &Self) -> bool {
         let mut differing = 0;
         for (a, b) in self.0.iter().zip(&other.0) {
             differing |= black_box(a ^ b);

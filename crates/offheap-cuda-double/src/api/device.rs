@@ -41,8 +41,9 @@ fn attribute(number: c_uint, ordinal: CUdevice) -> Option<c_int> {
         91 => 1,                          // host pointers of registered memory
         99 => 1,                          // host registration
         115 => c_int::from(config.pools), // memory pools
-        119 => c_int::from(config.pools), // pool handles: POSIX file descriptors
-        125 => 1,                         // IPC events
+        // Handles of pools: POSIX file descriptors.
+        119 => c_int::from(config.pools && config.pool_handles),
+        125 => 1, // IPC events
         _ if (1..=150).contains(&number) => 0,
         _ => return None,
     })

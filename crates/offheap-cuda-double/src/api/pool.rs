@@ -50,7 +50,9 @@ fn create(driver: &mut Driver, properties: &CUmemPoolProps) -> Result<u64, CUres
     let maximum = properties.maxSize as u64;
     let pool = match properties.handleTypes {
         0 => Pool::new(device.ordinal, None, false, maximum),
-        CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR => Pool::exportable(device, maximum)?,
+        CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR if settings().config.pool_handles => {
+            Pool::exportable(device, maximum)?
+        }
         _ => return Err(CUDA_ERROR_NOT_SUPPORTED),
     };
     let token = handle(POOL);
@@ -308,7 +310,8 @@ cuda_api! {
         let driver = guard.state();
         let (token, _) = driver.pool(pool)?;
         let Driver { pools, devices, .. } = driver;
-        if let Some(pool) = pools.get_mut(&token).filter(|pool| !pool.imported) {
+        // Pools of several processes "do not support releasing physical blocks back to the OS" (programming guide).
+        if let Some(pool) = pools.get_mut(&token).filter(|pool| pool.own.is_none()) {
             let device = devices.get_mut(pool.device).ok_or(CUDA_ERROR_INVALID_DEVICE)?;
             pool.trim(device, minBytesToKeep as u64);
         }

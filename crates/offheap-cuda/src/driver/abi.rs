@@ -43,6 +43,9 @@ pub(crate) mod attribute {
     pub(crate) const MANAGED_MEMORY: c_uint = 83;
     pub(crate) const CONCURRENT_MANAGED_ACCESS: c_uint = 89;
     pub(crate) const MEMORY_POOLS_SUPPORTED: c_uint = 115;
+    /// Bits of `CUmemAllocationHandleType`.
+    #[cfg(target_os = "linux")]
+    pub(crate) const MEMPOOL_SUPPORTED_HANDLE_TYPES: c_uint = 119;
 }
 
 pub(crate) mod pointer_attribute {
@@ -63,6 +66,8 @@ pub(crate) mod pool_attribute {
 
 pub(crate) const MEM_ALLOCATION_TYPE_PINNED: c_uint = 1;
 pub(crate) const MEM_LOCATION_TYPE_DEVICE: c_uint = 1;
+#[cfg(target_os = "linux")]
+pub(crate) const MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR: c_uint = 1;
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +79,17 @@ pub(crate) struct Uuid {
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct IpcHandle {
+    pub(crate) bytes: [u8; 64],
+}
+
+/// `CUmemPoolPtrExportData`: 64 bytes that the driver reads.
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "there are no descriptors of pools")
+)]
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MemPoolPtrExportData {
     pub(crate) bytes: [u8; 64],
 }
 

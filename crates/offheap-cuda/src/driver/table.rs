@@ -1,8 +1,8 @@
 //! The functions of the driver that are called, and where they are.
 
 use super::abi::{
-    Context, Device, DevicePtr, Event, IpcHandle, MemPool, MemPoolProps, Result, Stream,
-    StreamCallback, Uuid,
+    Context, Device, DevicePtr, Event, IpcHandle, MemPool, MemPoolProps, MemPoolPtrExportData,
+    Result, Stream, StreamCallback, Uuid,
 };
 use super::library::Library;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -69,6 +69,14 @@ table! {
     mem_pool_trim_to = "cuMemPoolTrimTo" (MemPool, usize);
     mem_pool_set_attribute = "cuMemPoolSetAttribute" (MemPool, c_uint, *mut c_void);
     mem_pool_get_attribute = "cuMemPoolGetAttribute" (MemPool, c_uint, *mut c_void);
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there are no descriptors of pools"))]
+    mem_pool_export_to_shareable_handle = "cuMemPoolExportToShareableHandle" (*mut c_void, MemPool, c_uint, u64);
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there are no descriptors of pools"))]
+    mem_pool_import_from_shareable_handle = "cuMemPoolImportFromShareableHandle" (*mut MemPool, *mut c_void, c_uint, u64);
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there are no descriptors of pools"))]
+    mem_pool_export_pointer = "cuMemPoolExportPointer" (*mut MemPoolPtrExportData, DevicePtr);
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there are no descriptors of pools"))]
+    mem_pool_import_pointer = "cuMemPoolImportPointer" (*mut DevicePtr, MemPool, *mut MemPoolPtrExportData);
     mem_host_alloc = "cuMemHostAlloc" (*mut *mut c_void, usize, c_uint);
     mem_free_host = "cuMemFreeHost" (*mut c_void);
     mem_host_register = "cuMemHostRegister_v2" (*mut c_void, usize, c_uint);

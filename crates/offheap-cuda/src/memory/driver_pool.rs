@@ -1,5 +1,6 @@
 //! A pool of the driver's.
 
+use super::exportable::Exportable;
 use crate::driver::{abi, check, is_exiting};
 use crate::gpu::Gpu;
 use crate::stream::CudaStream;
@@ -19,6 +20,11 @@ pub struct DriverPoolOptions {
     /// The most bytes that blocks of the pool may have, in sizes as they are asked for; 0 for no limit. Drivers
     /// since CUDA 12.6 also reserve no more than that.
     pub max_size: u64,
+    /// Whether [`export_memory`](crate::export_memory) takes memory of the pool, for other processes: Linux, where the GPU
+    /// [can](crate::DeviceProperties::has_exportable_memory_pools). Each allocation then records an event, and
+    /// drivers give nothing back of such a pool before it ends: neither [`trim`](crate::CudaMemoryManager::trim) nor
+    /// the threshold has an effect (CUDA programming guide, "IPC export pool limitations").
+    pub exportable: bool,
 }
 
 impl Default for DriverPoolOptions {
@@ -27,6 +33,7 @@ impl Default for DriverPoolOptions {
             release_threshold: u64::MAX,
             initial_size: 0,
             max_size: 0,
+            exportable: false,
         }
     }
 }
@@ -68,6 +75,7 @@ pub(crate) struct DriverPool {
     maximum: u64,
     /// Bytes that blocks have, counted where there is a limit.
     counted: AtomicU64,
+    exportable: Option<Exportable>,
 }
 
 // SAFETY: the pool is a handle that any thread may use.
@@ -88,10 +96,17 @@ impl DriverPool {
                 "at least the initial size",
             ));
         }
+        if options.exportable {
+            Exportable::must_be_possible(gpu)?;
+        }
         let bound = gpu.bind()?;
         let properties = abi::MemPoolProps {
             alloc_type: abi::MEM_ALLOCATION_TYPE_PINNED,
-            handle_types: 0,
+            handle_types: if options.exportable {
+                Exportable::HANDLE_TYPE
+            } else {
+                0
+            },
             location: abi::MemLocation {
                 kind: abi::MEM_LOCATION_TYPE_DEVICE,
                 id: gpu.ordinal,
@@ -105,12 +120,16 @@ impl DriverPool {
         check(bound.table, "cuMemPoolCreate", unsafe {
             (bound.table.mem_pool_create)(&raw mut raw, &raw const properties)
         })?;
-        let pool = Self {
+        let mut pool = Self {
             gpu,
             raw,
             maximum: options.max_size,
             counted: AtomicU64::new(0),
+            exportable: None,
         };
+        if options.exportable {
+            pool.exportable = Some(Exportable::new(gpu, raw)?);
+        }
         let mut threshold = options.release_threshold;
         // SAFETY: a live pool; the attribute's value is 64 bits.
         check(bound.table, "cuMemPoolSetAttribute", unsafe {
@@ -171,21 +190,35 @@ impl DriverPool {
         let code = unsafe {
             (bound.table.mem_alloc_from_pool_async)(&raw mut address, size, self.raw, stream.raw())
         };
-        if code == abi::SUCCESS {
-            Ok(address)
-        } else {
-            Err(self
+        if code != abi::SUCCESS {
+            return Err(self
                 .gpu
-                .refused(bound.table, "cuMemAllocFromPoolAsync", code, size))
+                .refused(bound.table, "cuMemAllocFromPoolAsync", code, size));
         }
+        if let Some(exportable) = &self.exportable
+            && let Err(error) = exportable.allocated(self.gpu, address, size, stream)
+        {
+            drop(self.free(address, stream));
+            return Err(error);
+        }
+        Ok(address)
     }
 
     pub(super) fn free(&self, address: u64, stream: &CudaStream) -> Result<()> {
         let bound = self.gpu.bind()?;
+        if let Some(exportable) = &self.exportable {
+            // Before the driver gives the address to somebody else.
+            exportable.freed(address);
+        }
         // SAFETY: the caller's block; a stale address is an error of the driver's.
         check(bound.table, "cuMemFreeAsync", unsafe {
             (bound.table.mem_free_async)(address, stream.raw())
         })
+    }
+
+    /// What names its memory for other processes, when it was made so.
+    pub(crate) fn exportable(&self) -> Option<&Exportable> {
+        self.exportable.as_ref()
     }
 
     /// Gives reserved memory back but for `keep` bytes, once what was freed has really ended.

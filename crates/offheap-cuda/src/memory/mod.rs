@@ -3,6 +3,8 @@
 mod aligned;
 mod cached;
 mod driver_pool;
+#[cfg_attr(not(target_os = "linux"), path = "exportable_elsewhere.rs")]
+mod exportable;
 mod hooks;
 mod pinned;
 mod registered;
@@ -11,6 +13,7 @@ mod source;
 pub(crate) use cached::CudaStreams;
 pub(crate) use driver_pool::DriverPool;
 pub use driver_pool::{DriverPoolOptions, DriverPoolStatistics};
+pub(crate) use exportable::can_export;
 pub(crate) use hooks::OutOfMemoryHandlers;
 pub(crate) use pinned::PinnedSource;
 pub use registered::RegisteredMemory;

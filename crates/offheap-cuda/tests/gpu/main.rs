@@ -6,6 +6,7 @@ mod adaptors;
 mod children;
 mod memory;
 mod orders;
+mod pools;
 mod staged;
 mod status;
 mod support;

@@ -84,7 +84,7 @@ fn says_why() {
         unsafe {
             open_memory(&CudaIpcHandle {
                 device: [0; 16],
-                handle: [0; 64],
+                handle: offheap_cuda::CudaIpcMemory::Legacy([0; 64]),
                 offset: 0,
                 length: 1,
             })

@@ -13,5 +13,6 @@ mod pool;
 mod table;
 mod threads;
 #[path = "../gpu/where_it_runs.rs"]
+#[allow(dead_code, reason = "the other suite uses more of it")]
 mod where_it_runs;
 mod wrong_frees;

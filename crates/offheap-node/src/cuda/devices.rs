@@ -35,6 +35,8 @@ pub struct NativeCudaProperties {
     pub integrated: bool,
     /// Whether the driver has pools of its memory.
     pub memory_pools: bool,
+    /// Whether other processes can open these.
+    pub exportable_memory_pools: bool,
     /// Whether it has managed memory.
     pub managed_memory: bool,
     /// Whether the CPU may use that while the GPU works.
@@ -94,6 +96,7 @@ pub fn cuda_device_properties(env: Env, device: f64) -> napi::Result<NativeCudaP
         total_bytes: found.total_memory as f64,
         integrated: found.is_integrated,
         memory_pools: found.has_memory_pools,
+        exportable_memory_pools: found.has_exportable_memory_pools,
         managed_memory: found.has_managed_memory,
         concurrent_managed_access: found.has_concurrent_managed_access,
     })

@@ -21,7 +21,7 @@ use std::fmt::Write;
 pub struct NativeCudaMemoryHandle {
     /// The GPU's UUID.
     pub device: String,
-    /// The driver's handle in hexadecimal.
+    /// Text that names the allocation: the driver's handle in hexadecimal, or where its maker can be asked.
     pub handle: String,
     /// Where the buffer begins in the allocation.
     pub offset: f64,
@@ -85,7 +85,7 @@ pub fn cuda_export_memory(env: Env, buffer: f64) -> napi::Result<NativeCudaMemor
         let found = export_memory(&device_buffer(state, buffer)?)?;
         Ok(NativeCudaMemoryHandle {
             device: uuid_text(&found.device),
-            handle: hex(&found.handle),
+            handle: found.handle.to_string(),
             offset: found.offset as f64,
             length: found.length as f64,
         })
@@ -101,7 +101,7 @@ pub fn cuda_open_memory(env: Env, handle: NativeCudaMemoryHandle) -> napi::Resul
         must_be_available()?;
         let handle = CudaIpcHandle {
             device: bytes("handle.device", &handle.device)?,
-            handle: bytes("handle.handle", &handle.handle)?,
+            handle: handle.handle.parse()?,
             offset: size("handle.offset", handle.offset)? as u64,
             length: size("handle.length", handle.length)? as u64,
         };

@@ -25,7 +25,7 @@ fn given(name: &'static str, value: f64) -> Result<Option<u64>> {
     size(name, value).map(|bytes| Some(bytes as u64))
 }
 
-/// A new manager of a GPU's memory.
+/// A new manager of a GPU's memory; only pools of the driver's can be exportable.
 #[napi(catch_unwind)]
 pub fn cuda_manager_create(
     env: Env,
@@ -34,6 +34,7 @@ pub fn cuda_manager_create(
     initial_size: f64,
     max_size: f64,
     release_threshold: f64,
+    exportable: bool,
 ) -> napi::Result<f64> {
     let state = Environment::of(env)?;
     let create = || {
@@ -56,6 +57,7 @@ pub fn cuda_manager_create(
                     release_threshold: threshold.unwrap_or(usual.release_threshold),
                     initial_size: initial.unwrap_or(usual.initial_size),
                     max_size: max.unwrap_or(usual.max_size),
+                    exportable,
                 })?
             }
             "pool" => {

@@ -6,15 +6,15 @@ use crate::where_it_runs::gpu;
 use offheap::{DeviceBuffer, MemoryManager, system_memory_pool};
 use offheap_cuda::sub_allocator::SubAllocatorOptions;
 use offheap_cuda::{
-    CudaIpcEventHandle, CudaIpcHandle, create_shared_event, export_event, export_memory,
-    open_event, open_memory,
+    CudaIpcEventHandle, CudaIpcHandle, CudaIpcMemory, create_shared_event, export_event,
+    export_memory, open_event, open_memory,
 };
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Child;
 use std::sync::Arc;
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").unwrap();
         text
@@ -25,16 +25,19 @@ fn array_of<const N: usize>(hex: &str) -> [u8; N] {
     std::array::from_fn(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap())
 }
 
-fn line_of(handle: &CudaIpcHandle) -> String {
-    let (device, words) = (hex(&handle.device), hex(&handle.handle));
-    format!("{device} {words} {} {}", handle.offset, handle.length)
+pub(crate) fn line_of(handle: &CudaIpcHandle) -> String {
+    let device = hex(&handle.device);
+    format!(
+        "{device} {} {} {}",
+        handle.handle, handle.offset, handle.length
+    )
 }
 
-fn handle_of(line: &str) -> CudaIpcHandle {
+pub(crate) fn handle_of(line: &str) -> CudaIpcHandle {
     let words: Vec<&str> = line.split_whitespace().collect();
     CudaIpcHandle {
         device: array_of(words[0]),
-        handle: array_of(words[1]),
+        handle: words[1].parse().unwrap(),
         offset: words[2].parse().unwrap(),
         length: words[3].parse().unwrap(),
     }
@@ -46,7 +49,10 @@ fn start_child(part: &str) -> Child {
 }
 
 /// The child's next line with this word at its start, without it.
-fn answer(lines: &mut impl Iterator<Item = std::io::Result<String>>, word: &str) -> String {
+pub(crate) fn answer(
+    lines: &mut impl Iterator<Item = std::io::Result<String>>,
+    word: &str,
+) -> String {
     lines
         .map(|line| line.unwrap())
         .find_map(|line| {
@@ -223,7 +229,7 @@ fn case_88_handles_that_are_none_are_refused() {
     assert_eq!(open(&good), "ERR_OFFHEAP_INVALID_ARGUMENT");
     let forged = [
         CudaIpcHandle {
-            handle: [7; 64],
+            handle: CudaIpcMemory::Legacy([7; 64]),
             ..good.clone()
         },
         CudaIpcHandle {

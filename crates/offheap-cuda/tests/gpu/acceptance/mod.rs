@@ -8,5 +8,5 @@ mod exchange;
 mod files;
 mod foreign;
 mod host;
-mod ipc;
+pub(crate) mod ipc;
 mod streams;
