@@ -221,7 +221,7 @@ fn a_devices_tensor_goes_around_untouched_after_its_event() {
     foreign.tensor.dl_tensor.device.device_type = DeviceType::VPI.code();
     foreign.tensor.dl_tensor.device.device_id = 1;
     // SAFETY: a struct of the test's.
-    let imported = unsafe { import_tensor(&raw mut foreign.tensor) }.unwrap();
+    let imported = unsafe { import_tensor(&raw mut foreign.tensor, None) }.unwrap();
     let event = Event(NonNull::from(&handle));
     for (stream, waits) in [(None, (1, 0)), (Some(&Queue as &dyn Stream), (1, 1))] {
         let export = TensorExport {
@@ -240,7 +240,7 @@ fn a_devices_tensor_goes_around_untouched_after_its_event() {
         // SAFETY: a tensor of ours that we consumed.
         let again = unsafe {
             assert_eq!(tensor.as_ref().dl_tensor.device.device_id, 1);
-            import_tensor(tensor.as_ptr()).unwrap()
+            import_tensor(tensor.as_ptr(), None).unwrap()
         };
         assert_eq!(again.buffer.address(), FAR);
     }

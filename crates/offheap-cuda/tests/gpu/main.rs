@@ -3,6 +3,7 @@
 
 mod adaptors;
 mod basics;
+mod foreign_events;
 mod processes;
 mod staged;
 mod where_it_runs;

@@ -4,7 +4,7 @@ use super::buffer::DeviceBuffer;
 use super::device::Device;
 use super::files::{DeviceReader, DeviceWriter};
 use super::mutable::MutableDeviceBuffer;
-use super::stream::SyncEvent;
+use super::stream::{Stream, SyncEvent};
 use crate::alignment::Alignment;
 use crate::buffer::Block;
 use crate::error::{Error, Result};
@@ -151,6 +151,16 @@ pub trait MemoryManager: Any + Debug + Send + Sync {
             "device {} cannot wait for events of others",
             self.device().location()
         )))
+    }
+
+    /// The same device's memory in the order of another stream: what is made of it is used there. `None`
+    /// where memory belongs to no stream.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a stream of another device.
+    fn on_stream(&self, stream: &dyn Stream) -> Result<Option<Arc<dyn MemoryManager>>> {
+        let _ = stream;
+        Ok(None)
     }
 }
 
