@@ -43,7 +43,7 @@ impl ExportedArray {
     /// `length` elements of a buffer, from element `offset` on.
     ///
     /// `event` is what a consumer waits for before it reads: without one, whatever wrote the buffer has to be
-    /// done. Memory of the CPU has none.
+    /// done. It is one of the buffer's device; memory of the CPU has none.
     ///
     /// # Errors
     /// - [`OutOfRange`](offheap::ErrorKind::OutOfRange) when the buffer has fewer elements;
