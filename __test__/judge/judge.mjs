@@ -227,6 +227,74 @@ test('around: ours through pyarrow is ours again, at the same address', () => {
   assert.equal(pool.bytesAllocated, 0)
 })
 
+run(`
+streams = ctypes.CDLL(${JSON.stringify(process.env.OFFHEAP_JUDGE_STREAMS)})
+streams.error.restype = ctypes.c_char_p
+streams.allocated.restype = ctypes.c_int64
+streams.consume.argtypes = [ctypes.c_size_t, ctypes.POINTER(ctypes.c_int64), ctypes.POINTER(ctypes.c_double)]
+streams.produce.argtypes = [ctypes.c_size_t, ctypes.c_int64, ctypes.c_int]
+
+def consume(address):
+    chunks, total = ctypes.c_int64(), ctypes.c_double()
+    if streams.consume(address, chunks, total):
+        raise ValueError(streams.error().decode())
+    return [chunks.value, total.value]
+
+def produce(address, chunks, strings=0):
+    if streams.produce(address, chunks, strings):
+        raise ValueError(streams.error().decode())
+`)
+
+test('Arrow C++ takes our streams, and releases every array', () => {
+  const pool = systemMemoryPool().proxy()
+  const exported = (sizes) => {
+    const buffer = bufferOf(doubles, pool)
+    const handle = arrow.toArrowDeviceStream(sizes.map((size) => buffer.slice(0, size)), 'g')
+    buffer.dispose()
+    return handle
+  }
+  for (const [sizes, expected] of [
+    [[80, 16, 0, 24], [4, 22.5 + 0.5 + 1.5]],
+    [[], [0, 0]],
+    [[0], [1, 0]],
+  ]) {
+    const handle = exported(sizes)
+    assert.deepEqual(ask(`consume(${handle.streamAddress})`), expected)
+    assert.equal(handle.consumed, true)
+    assert.throws(() => ask(`consume(${handle.streamAddress})`), /released/)
+    assert.throws(() => arrow.fromArrowDeviceStream(handle), code('INVALID_ARGUMENT'))
+  }
+  globalThis.gc()
+})
+
+test('we take the streams of Arrow C++, to the end or not', () => {
+  for (const asked of [4, 2, 0]) {
+    run('before = streams.allocated()')
+    const { memory, array } = places()
+    run(`produce(${array}, 3)`)
+    const held = ask('streams.allocated() - before')
+    const reader = arrow.unsafeFromArrowDeviceStream(array)
+    assert.equal(reader.format, 'g')
+    const found = []
+    for (let i = 0; i < asked; i += 1) {
+      const next = reader.next()
+      if (next) found.push(next)
+    }
+    assert.deepEqual(found.map(({ buffer }) => [...buffer.asFloat64Array()]), [[1], [2, 2], [3, 3, 3]].slice(0, asked))
+    assert.ok(held > 0)
+    reader.dispose()
+    if (found.length > 0) assert.ok(ask('streams.allocated() - before') > 0)
+    for (const { buffer } of found) buffer.dispose()
+    assert.equal(ask('streams.allocated() - before'), 0)
+    memory.dispose()
+  }
+  run('before = streams.allocated()')
+  const { array } = places()
+  run(`produce(${array}, 2, 1)`)
+  assert.throws(() => arrow.unsafeFromArrowDeviceStream(array), code('NOT_SUPPORTED'))
+  assert.equal(ask('streams.allocated() - before'), 0)
+})
+
 test('NumPy imports tensors of every type, strided, of any shape, read-only', () => {
   const pool = systemMemoryPool().proxy()
   for (const [Type, name] of Object.values(types)) {
