@@ -25,17 +25,50 @@ export declare function arenasObserve(kinds: number): number
 /** Sets words 0 and 1 to the addresses of the array and of its schema. */
 export declare function arrowAddresses(array: ExternalObject<ArrowExport>): void
 
-/** Bytes of a buffer as an array for another library. */
-export declare function arrowExport(buffer: number, format: string, offset: number, length: number): ExternalObject<ArrowExport>
+/**
+ * Elements of a buffer as an array for another library, which waits for an event, else for what a stream has now, else
+ * for what the buffer's own has; 0 for none.
+ */
+export declare function arrowExport(buffer: number, layout: NativeArrayLayout, event: number, stream: number): ExternalObject<ArrowExport>
 
-/** Takes an array of another library, by the addresses of its structs. */
-export declare function arrowImport(array: bigint, schema: bigint): NativeImportedArray
+/** Takes an array of another library, by the addresses of its structs; `stream` waits for its event, or for 0 the caller. */
+export declare function arrowImport(array: bigint, schema: bigint, stream: number): NativeImportedArray
 
 /** Whether another library has taken the array, or it was released. */
 export declare function arrowIsConsumed(array: ExternalObject<ArrowExport>): boolean
 
+/** Takes an array of ours, as another library would; `stream` waits for its event, or for 0 the caller. */
+export declare function arrowReceive(array: ExternalObject<ArrowExport>, stream: number): NativeImportedArray
+
 /** Releases the array, unless it was taken. */
 export declare function arrowRelease(array: ExternalObject<ArrowExport>): void
+
+/** Sets word 0 to the address of the stream. */
+export declare function arrowStreamAddress(stream: ExternalObject<ArrowStreamExport>): void
+
+/** Releases the stream. */
+export declare function arrowStreamDrop(stream: ExternalObject<ArrowStreamImport>): void
+
+/**
+ * All elements of each buffer, one array after the other. Each waits for an event, else for what a stream has now, else
+ * for what the buffer's own has; 0 for none.
+ */
+export declare function arrowStreamExport(buffers: Array<number>, format: string, event: number, stream: number): ExternalObject<ArrowStreamExport>
+
+/** Arrow's format string of the stream's arrays. */
+export declare function arrowStreamFormat(stream: ExternalObject<ArrowStreamImport>): string
+
+/** Takes a stream of another library, by its address. */
+export declare function arrowStreamImport(stream: bigint): ExternalObject<ArrowStreamImport>
+
+/** Whether another library has taken the stream, or it was released. */
+export declare function arrowStreamIsConsumed(stream: ExternalObject<ArrowStreamExport>): boolean
+
+/** The next array, for whose event `order` waits, or for 0 the caller; nothing at the end. */
+export declare function arrowStreamNext(stream: ExternalObject<ArrowStreamImport>, order: number): NativeImportedArray | null
+
+/** Releases the stream, unless it was taken. */
+export declare function arrowStreamRelease(stream: ExternalObject<ArrowStreamExport>): void
 
 /** Where a buffer's block came from; null when nobody knows. */
 export declare function bufferAllocation(buffer: number): NativeAllocation | null
@@ -274,20 +307,35 @@ export declare function deviceManager(device: number, pool: number): number
 /** The kind of device, as a word. */
 export declare function deviceTypeName(device: number): string
 
-/** Bytes of a buffer as a tensor for another library. */
-export declare function dlpackExport(buffer: number, format: string, shape: Array<number>, strides: Array<number> | undefined | null, offset: number): ExternalObject<TensorHandle>
+/**
+ * Bytes of a buffer as a tensor for another library; whoever takes it waits for an event, else for what a stream has
+ * now, else for what the buffer's own has; 0 for none.
+ */
+export declare function dlpackExport(buffer: number, layout: NativeTensorLayout, event: number, stream: number): ExternalObject<TensorHandle>
 
-/** Takes a tensor of another library, by its address. */
-export declare function dlpackImport(tensor: bigint): NativeImportedTensor
+/**
+ * Takes a tensor of another library, by its address, for later work of `stream`, which its producer made wait; for 0 that
+ * was the legacy default stream.
+ */
+export declare function dlpackImport(tensor: bigint, legacy: boolean, stream: number): NativeImportedTensor
 
 /** Whether the tensor was taken or released. */
 export declare function dlpackIsConsumed(tensor: ExternalObject<TensorHandle>): boolean
 
+/** Takes a tensor of ours, as another library would, for later work of `stream`; for 0 the caller waits. */
+export declare function dlpackReceive(tensor: ExternalObject<TensorHandle>, stream: number): NativeImportedTensor
+
 /** Ends the tensor, unless it was taken. */
 export declare function dlpackRelease(tensor: ExternalObject<TensorHandle>): void
 
-/** Gives the tensor's address away, once: whoever has it calls its deleter. */
-export declare function dlpackTake(tensor: ExternalObject<TensorHandle>): bigint
+/**
+ * Gives the tensor's address away, once: whoever has it calls its deleter. The bytes are there for later work of
+ * `stream`, or for 0 when this returns.
+ */
+export declare function dlpackTake(tensor: ExternalObject<TensorHandle>, stream: number): bigint
+
+/** As `dlpackTake`, for a stream of another library by DLPack's number. */
+export declare function dlpackTakeFor(tensor: ExternalObject<TensorHandle>, stream: bigint): bigint
 
 /** A domain's allocator. */
 export declare function domainAllocator(domain: string): number
@@ -365,6 +413,16 @@ export interface NativeAllocation {
   tags: string
   /** Whether only the memory waits. */
   parked: boolean
+}
+
+/** Which of a buffer's bytes go, and as what. */
+export interface NativeArrayLayout {
+  /** Arrow's format string. */
+  format: string
+  /** The first element. */
+  offset: number
+  /** How many. */
+  length: number
 }
 
 /** What this runtime can do. */
@@ -629,6 +687,22 @@ export interface NativeSweepReport {
   isComplete: boolean
   /** All of it in words. */
   text: string
+}
+
+/** How a buffer is a tensor. */
+export interface NativeTensorLayout {
+  /** Arrow's format string of the elements. */
+  format: string
+  /** Elements in each dimension. */
+  shape: Array<number>
+  /** Elements from one to the next in each dimension; absent: row after row. */
+  strides?: Array<number>
+  /** Where the first element lies, in bytes. */
+  offset: number
+  /** Whether it is a copy that the consumer alone has. */
+  copied: boolean
+  /** Whether it is the struct before DLPack 1.0. */
+  legacy: boolean
 }
 
 /** A ticket: plain data, made for `postMessage`. */

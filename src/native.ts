@@ -6,6 +6,7 @@
  */
 
 import { constants as bufferConstants } from 'node:buffer'
+import type { NativeArrow } from './arrow/native.js'
 import type { NativeCuda } from './cuda/native.js'
 import { makeError } from './errors.js'
 
@@ -150,7 +151,7 @@ export interface NativeSites {
  *   memory; one that returns a manager id sets `words[0]` to its key (equal keys are the same manager).
  * - The `state` of dispose and its like: {@link viewState}.
  */
-export interface NativeBinding extends NativeCuda {
+export interface NativeBinding extends NativeArrow, NativeCuda {
   configure(words: ArrayBuffer, makeError: MakeError, options: number): NativeCapabilities
 
   supportedBackends(): string[]
@@ -234,18 +235,6 @@ export interface NativeBinding extends NativeCuda {
   bufferViewOn(buffer: number, manager: number): number
   /** Sets `words[4]` to 1 for a view, 0 for a copy. */
   bufferViewOrCopyTo(buffer: number, manager: number): number
-
-  arrowExport(buffer: number, format: string, offset: number, length: number): object
-  /** Sets `words` 0 and 1 to the addresses of the array and its schema. */
-  arrowAddresses(array: object): void
-  arrowIsConsumed(array: object): boolean
-  arrowRelease(array: object): void
-  arrowImport(array: bigint, schema: bigint): { buffer: number; format: string; length: number; bitOffset: number }
-  dlpackExport(buffer: number, format: string, shape: number[], strides: number[] | undefined, offset: number): object
-  dlpackTake(tensor: object): bigint
-  dlpackIsConsumed(tensor: object): boolean
-  dlpackRelease(tensor: object): void
-  dlpackImport(tensor: bigint): { buffer: number; code: number; bits: number; shape: number[]; readOnly: boolean; isCopied: boolean }
 
   shmDevice(): number
   shmDefaultPool(): number

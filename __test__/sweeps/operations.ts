@@ -50,6 +50,16 @@ function tensor<Result>(buffer: MemoryBuffer, act: (handle: arrow.DlpackHandle) 
   return act(handle)
 }
 
+function streamed<Result>(buffer: MemoryBuffer, act: (handle: arrow.ArrowDeviceStreamHandle) => Result): Result {
+  using handle = arrow.toArrowDeviceStream([buffer], 'C')
+  return act(handle)
+}
+
+function received<Result>(buffer: MemoryBuffer, act: (reader: arrow.ArrowDeviceStreamReader) => Result): Result {
+  using from = arrow.fromArrowDeviceStream(arrow.toArrowDeviceStream([buffer], 'C'))
+  return act(from)
+}
+
 /** Runs `body`, and whatever comes of it `end`. */
 async function finallyDo<Result>(body: () => Result, end: () => unknown): Promise<Awaited<Result>> {
   try {
@@ -173,6 +183,20 @@ export const operations: Operations = {
   'arrow.toDlpack': calm(buffer, (buffer) => tensor(buffer, () => undefined)),
   'arrow.fromDlpack': on(buffer, (buffer) => arrow.fromDlpack(arrow.toDlpack(buffer, 'uint8')).buffer),
   'arrow.unsafeFromDlpack': on(buffer, (buffer) => arrow.unsafeFromDlpack(arrow.toDlpack(buffer, 'uint8').take()).buffer),
+  'arrow.toArrowDeviceStream': calm(buffer, (buffer) => streamed(buffer, () => undefined)),
+  'arrow.fromArrowDeviceStream': calm(buffer, (buffer) => received(buffer, () => undefined)),
+  'arrow.unsafeFromArrowDeviceStream': calm(buffer, (buffer) => streamed(buffer, (handle) => arrow.unsafeFromArrowDeviceStream(handle.streamAddress).dispose())),
+  'arrow.ArrowDeviceStreamHandle#streamAddress': calm(buffer, (buffer) => streamed(buffer, (handle) => handle.streamAddress > 0n)),
+  'arrow.ArrowDeviceStreamHandle#consumed': calm(buffer, (buffer) => streamed(buffer, (handle) => handle.consumed)),
+  'arrow.ArrowDeviceStreamHandle#dispose': calm(buffer, (buffer) => streamed(buffer, (handle) => handle.dispose())),
+  'arrow.ArrowDeviceStreamHandle#[Symbol.dispose]': calm(buffer, (buffer) => streamed(buffer, (handle) => handle[Symbol.dispose]())),
+  'arrow.ArrowDeviceStreamHandle#[Symbol.toStringTag]': calm(buffer, (buffer) => streamed(buffer, (handle) => handle[Symbol.toStringTag])),
+  'arrow.ArrowDeviceStreamReader#format': calm(buffer, (buffer) => received(buffer, (from) => from.format)),
+  'arrow.ArrowDeviceStreamReader#next': on(buffer, (buffer) => received(buffer, (from) => from.next()!.buffer)),
+  'arrow.ArrowDeviceStreamReader#[Symbol.iterator]': on(buffer, (buffer) => received(buffer, ([first]) => first!.buffer)),
+  'arrow.ArrowDeviceStreamReader#dispose': calm(buffer, (buffer) => received(buffer, (from) => from.dispose())),
+  'arrow.ArrowDeviceStreamReader#[Symbol.dispose]': calm(buffer, (buffer) => received(buffer, (from) => from[Symbol.dispose]())),
+  'arrow.ArrowDeviceStreamReader#[Symbol.toStringTag]': calm(buffer, (buffer) => received(buffer, (from) => from[Symbol.toStringTag])),
   'arrow.ArrowDeviceHandle#arrayAddress': calm(buffer, (buffer) => exported(buffer, (handle) => handle.arrayAddress > 0n)),
   'arrow.ArrowDeviceHandle#schemaAddress': calm(buffer, (buffer) => exported(buffer, (handle) => handle.schemaAddress > 0n)),
   'arrow.ArrowDeviceHandle#consumed': calm(buffer, (buffer) => exported(buffer, (handle) => handle.consumed)),
@@ -715,7 +739,8 @@ export const dresses: Readonly<Record<string, Dress>> = {
 /** Names that are not swept, and why. */
 export const exempt: readonly (readonly [reason: string, names: readonly (string | RegExp)[]])[] = [
   ['an error is made of JavaScript memory only', [/^new \w+Error$/, /^\w+Error#\w+$/]],
-  ['refuses every caller', ['new Device', 'new MemoryBuffer', 'new MemoryManager', 'new MemoryPool', 'new Pin', 'arrow.new ArrowDeviceHandle', 'arrow.new DlpackHandle']],
+  ['refuses every caller', ['new Device', 'new MemoryBuffer', 'new MemoryManager', 'new MemoryPool', 'new Pin', 'arrow.new ArrowDeviceHandle', 'arrow.new ArrowDeviceStreamHandle', 'arrow.new ArrowDeviceStreamReader', 'arrow.new DlpackHandle']],
+  ['is for a stream of a GPU only', ['arrow.DlpackHandle#unsafeTake']],
   ['jemalloc answers, or changes a setting of its own', ['jemallocPeakReset', 'jemallocSetDecayMs', 'jemallocStat', 'jemallocStatsPrint', 'jemallocStatsString']],
   ['the backend prints to the stderr of the process', ['MemoryPool#printStats']],
   ['cannot be taken off again: the sweep with OFFHEAP_DEBUG_MEMORY_POOL has it', ['setupDebugHooks']],

@@ -4,9 +4,11 @@ import { native, words } from '../native.js'
 import { INTERNAL } from '../token.js'
 import { checkSize, checkString, noConstructor, option, wrongReceiver, wrongType } from '../validate.js'
 import { checkAddress, exportedId } from './exported.js'
+import { type ConsumerOptions, consumerStream, type ProducerOptions, producerMoment } from './moments.js'
+import type { NativeImportedArray } from './native.js'
 
-/** Which elements of a buffer {@link toArrowDevice} gives. */
-export interface ArrowDeviceOptions {
+/** Which elements of a buffer {@link toArrowDevice} gives, and when they are there. */
+export interface ArrowDeviceOptions extends ProducerOptions {
   /** The first element. 0 when absent. */
   offset?: number | undefined
   /** How many elements. Absent: as many as there are behind `offset`. */
@@ -30,8 +32,8 @@ type NativeStruct = object
 
 let makeHandle: (struct: NativeStruct) => ArrowDeviceHandle
 let isHandle: (value: unknown) => value is ArrowDeviceHandle
-/** The addresses of the array and its schema. */
-let addressesOf: (handle: ArrowDeviceHandle) => { array: bigint; schema: bigint }
+/** @throws ERR_OFFHEAP_DISPOSED */
+let structOf: (handle: ArrowDeviceHandle) => NativeStruct
 
 /**
  * A buffer as an `ArrowDeviceArray` with its `ArrowSchema`, for one consumer. Made by {@link toArrowDevice}.
@@ -51,7 +53,7 @@ export class ArrowDeviceHandle {
   static {
     makeHandle = (struct) => new ArrowDeviceHandle(INTERNAL, struct)
     isHandle = (value): value is ArrowDeviceHandle => typeof value === 'object' && value !== null && #struct in value
-    addressesOf = (handle) => ArrowDeviceHandle.#addresses(handle)
+    structOf = (handle) => ArrowDeviceHandle.#of(handle)
   }
 
   static #of(self: unknown): NativeStruct {
@@ -121,49 +123,56 @@ function elementBytes(format: string): number | undefined {
 }
 
 /**
- * Elements of a buffer as an array for another library, without a copy. Both sides treat the bytes as immutable. Work of a stream that
- * writes the buffer has to be done: the struct has no event.
+ * Elements of a buffer as an array for another library, without a copy. Both sides treat the bytes as immutable.
+ *
+ * The array of a GPU's memory has an event (`sync_event`), which every consumer has to wait for: `event`, or else the end of what
+ * `stream` has now, or else of what the stream of the buffer's own memory manager has. It lives as long as the array.
  *
  * @param format Arrow's format string: `'C'` uint8, `'i'` int32, `'l'` int64, `'g'` float64, `'b'` bits, `'w:16'` 16 bytes, …
- * @throws ERR_OFFHEAP_INVALID_ARGUMENT for what is no format, and elements at addresses that are not multiples of their size;
- * ERR_OFFHEAP_OUT_OF_RANGE when the buffer has fewer elements; ERR_OFFHEAP_NOT_SUPPORTED for a wrapped ArrayBuffer
+ * @throws ERR_OFFHEAP_INVALID_ARGUMENT for what is no format, elements at addresses that are not multiples of their size, and an event
+ * or a stream of other than the memory's GPU; ERR_OFFHEAP_OUT_OF_RANGE when the buffer has fewer elements; ERR_OFFHEAP_NOT_SUPPORTED
+ * for a wrapped ArrayBuffer
  */
 export function toArrowDevice(buffer: MemoryBuffer, format: string, options?: ArrowDeviceOptions): ArrowDeviceHandle {
   checkString(format, 'format')
   const offset = option(options, 'offset', checkSize, 0)
   const given = option(options, 'length', checkSize, undefined)
+  const { event, stream } = producerMoment(options)
   const id = exportedId(buffer)
   const size = bufferInternals.size(buffer)
   const bytes = elementBytes(format)
   if (given === undefined && bytes === undefined) throw wrongType('length', `a number of elements for format '${format}'`, given)
   const length = given ?? Math.max(Math.floor(size / bytes!) - offset, 0)
-  return makeHandle(native.arrowExport(id, format, offset, length))
+  return makeHandle(native.arrowExport(id, { format, offset, length }, event, stream))
 }
 
-function imported(array: bigint, schema: bigint): ImportedArray {
-  const { buffer, format, length, bitOffset } = native.arrowImport(array, schema)
+function imported({ buffer, format, length, bitOffset }: NativeImportedArray): ImportedArray {
   return { buffer: bufferInternals.create(buffer, 0, undefined, undefined), format, length, bitOffset }
 }
 
 /**
- * The array of a handle as a buffer again, as another library would take it: the handle is consumed.
+ * The array of a handle as a buffer again, as another library would take it: the handle is consumed, and its event waited for. With
+ * `stream` nobody waits here: the buffer is used in the order of that stream.
  *
- * @throws ERR_OFFHEAP_INVALID_ARGUMENT (`Cannot import released ArrowArray`) when it was consumed; ERR_OFFHEAP_DISPOSED when it was
- * disposed
+ * @throws ERR_OFFHEAP_INVALID_ARGUMENT (`Cannot import released ArrowArray`) when it was consumed, and for a stream of other than the
+ * memory's GPU; ERR_OFFHEAP_DISPOSED when it was disposed
  */
-export function fromArrowDevice(handle: ArrowDeviceHandle): ImportedArray {
+export function fromArrowDevice(handle: ArrowDeviceHandle, options?: ConsumerOptions): ImportedArray {
   if (!isHandle(handle)) throw wrongType('handle', 'an ArrowDeviceHandle', handle)
-  const { array, schema } = addressesOf(handle)
-  return imported(array, schema)
+  const stream = consumerStream(options)
+  return imported(native.arrowReceive(structOf(handle), stream))
 }
 
 /**
  * Takes an array that another native library made, by the addresses of its `ArrowDeviceArray` and `ArrowSchema`, without a copy.
- * Whatever is refused is released all the same. **The caller is trusted**: wrong addresses crash the process.
+ * Its event is waited for: by `stream`, in whose order the buffer is then used, or without one by this call, as also where the CPU
+ * reaches the memory. Whatever is refused is released all the same. **The caller is trusted**: wrong addresses crash the process.
  *
- * @throws ERR_OFFHEAP_INVALID_ARGUMENT for a released array, and one that contradicts itself; ERR_OFFHEAP_NOT_SUPPORTED for other than
- * one column of fixed-width elements without nulls
+ * @throws ERR_OFFHEAP_INVALID_ARGUMENT for a released array, one that contradicts itself, and a stream of other than the memory's GPU;
+ * ERR_OFFHEAP_NOT_SUPPORTED for other than one column of fixed-width elements without nulls; ERR_OFFHEAP_DEVICE_UNAVAILABLE for memory of
+ * a GPU where there is no driver
  */
-export function unsafeFromArrowDevice(arrayAddress: bigint, schemaAddress: bigint): ImportedArray {
-  return imported(checkAddress(arrayAddress, 'arrayAddress'), checkAddress(schemaAddress, 'schemaAddress'))
+export function unsafeFromArrowDevice(arrayAddress: bigint, schemaAddress: bigint, options?: ConsumerOptions): ImportedArray {
+  const stream = consumerStream(options)
+  return imported(native.arrowImport(checkAddress(arrayAddress, 'arrayAddress'), checkAddress(schemaAddress, 'schemaAddress'), stream))
 }

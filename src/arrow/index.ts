@@ -6,4 +6,12 @@
  */
 
 export { ArrowDeviceHandle, type ArrowDeviceOptions, fromArrowDevice, type ImportedArray, toArrowDevice, unsafeFromArrowDevice } from './device-array.js'
-export { DlpackHandle, type DlpackOptions, fromDlpack, type ImportedTensor, type TensorElementType, toDlpack, unsafeFromDlpack } from './dlpack.js'
+export {
+  ArrowDeviceStreamHandle,
+  ArrowDeviceStreamReader,
+  fromArrowDeviceStream,
+  toArrowDeviceStream,
+  unsafeFromArrowDeviceStream,
+} from './device-stream.js'
+export { DlpackHandle, type DlpackOptions, type ForeignTensorOptions, fromDlpack, type ImportedTensor, type TensorElementType, toDlpack, unsafeFromDlpack } from './dlpack.js'
+export type { ConsumerOptions, ProducerOptions } from './moments.js'

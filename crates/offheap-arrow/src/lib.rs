@@ -20,9 +20,10 @@ mod caught;
 mod placing;
 
 pub use arrow::{
-    ArrowArray, ArrowDeviceArray, ArrowDeviceArrayStream, ArrowSchema, ExportedArray, Format,
-    ImportedArray, import_array, import_array_from_address, import_device_array,
-    import_device_array_from_address,
+    ArrowArray, ArrowDeviceArray, ArrowDeviceArrayStream, ArrowSchema, ExportedArray,
+    ExportedArrayStream, Format, ImportedArray, ImportedArrayStream, import_array,
+    import_array_from_address, import_device_array, import_device_array_from_address,
+    import_device_array_stream, import_device_array_stream_from_address,
 };
 pub use dlpack::{
     DLDataType, DLDevice, DLManagedTensor, DLManagedTensorVersioned, DLPackVersion, DLTensor,

@@ -106,6 +106,17 @@ pub(crate) unsafe fn adopt(
     Ok(unsafe { DeviceBuffer::from_block(block, 0, size, manager) })
 }
 
+/// What is used in the order of `stream` from now on; what the CPU reaches is in no such order.
+pub(crate) fn on_stream(
+    manager: Arc<dyn MemoryManager>,
+    stream: Option<&dyn Stream>,
+) -> Result<Arc<dyn MemoryManager>> {
+    match stream {
+        Some(stream) if !manager.is_cpu() => Ok(manager.on_stream(stream)?.unwrap_or(manager)),
+        _ => Ok(manager),
+    }
+}
+
 /// Later work of `stream` begins after `event`; without a stream, the caller waits.
 pub(crate) fn order(event: &dyn SyncEvent, stream: Option<&dyn Stream>) -> Result<()> {
     match stream {

@@ -72,7 +72,7 @@ impl CudaDevice {
     /// - [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for a number that no GPU has;
     /// - [`DeviceUnavailable`](offheap::ErrorKind::DeviceUnavailable) without any.
     pub fn new(ordinal: i64) -> Result<Self> {
-        register();
+        register_devices();
         Ok(Self::of_gpu(gpu::gpu(ordinal)?))
     }
 
@@ -298,8 +298,9 @@ fn defaults(gpu: &'static Gpu) -> Result<&'static Defaults> {
     Ok(new)
 }
 
-/// Makes CUDA's types of devices known to the core, once.
-pub(crate) fn register() {
+/// Makes CUDA's types of devices known to the core, once, for those who import foreign memory before any GPU
+/// was asked for. The driver is not looked for.
+pub fn register_devices() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let mapper = |kind: Kind| match kind {

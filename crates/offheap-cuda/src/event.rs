@@ -8,7 +8,7 @@ use offheap::{Error, Result, Stream, SyncEvent};
 use std::any::Any;
 use std::ffi::c_void;
 use std::fmt;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 /// A moment in a stream (Arrow's `CudaDevice::SyncEvent`): a counted handle.
@@ -70,6 +70,26 @@ impl CudaEvent {
     /// - `raw` is a `CUevent` of this process and of this GPU, and lives as long as the handle.
     pub unsafe fn wrap(ordinal: i64, raw: *mut c_void) -> Result<Self> {
         Ok(Self::of(crate::gpu::gpu(ordinal)?, raw, End::Left))
+    }
+
+    /// As [`wrap`](Self::wrap), by the address of the handle, as `ArrowDeviceArray.sync_event` has it.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for an address where none can be.
+    ///
+    /// # Safety
+    /// - `event` is misaligned, or the address of a `CUevent`, and both live as long as the handle.
+    pub(crate) unsafe fn wrap_at(gpu: &'static Gpu, event: NonNull<c_void>) -> Result<Self> {
+        let event = event.cast::<abi::Event>();
+        if !event.is_aligned() {
+            return Err(Error::invalid_argument(
+                "sync_event",
+                format_args!("{event:p}"),
+                "the address of a cudaEvent_t",
+            ));
+        }
+        // SAFETY: the caller's promise; aligned.
+        Ok(Self::of(gpu, unsafe { event.read() }, End::Left))
     }
 
     pub(crate) fn raw(&self) -> abi::Event {

@@ -1,6 +1,7 @@
 //! The manager of page-locked memory.
 
 use crate::device::{CudaDevice, Kind};
+use crate::event::CudaEvent;
 use crate::gpu::Gpu;
 use crate::manager::stream_of;
 use crate::memory::PinnedSource;
@@ -10,8 +11,10 @@ use crate::sub_allocator::{
 };
 use offheap::{
     Alignment, Block, Device, DeviceBuffer, DeviceReader, DeviceType, DeviceWriter, Error,
-    MemoryManager, MutableDeviceBuffer, Pool, Result, cpu_device,
+    MemoryManager, MutableDeviceBuffer, Pool, Result, SyncEvent, cpu_device,
 };
+use std::ffi::c_void;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 /// Page-locked memory of the CPU, from a pool that cuts large blocks of it (Arrow's `CudaHostBuffer`; CuPy's
@@ -159,5 +162,10 @@ impl MemoryManager for CudaHostMemoryManager {
 
     fn writer(&self, buffer: MutableDeviceBuffer) -> Result<Box<dyn DeviceWriter>> {
         cpu()?.writer(buffer)
+    }
+
+    unsafe fn wrap_sync_event(&self, event: NonNull<c_void>) -> Result<Arc<dyn SyncEvent>> {
+        // SAFETY: the caller's promise. It is the GPU that writes such memory, so the events are its.
+        Ok(Arc::new(unsafe { CudaEvent::wrap_at(self.gpu, event)? }))
     }
 }

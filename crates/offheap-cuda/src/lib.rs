@@ -41,7 +41,7 @@ mod stream;
 pub mod sub_allocator;
 
 pub use copy::{CopyRange, copy_async, fill_async};
-pub use device::{CudaDevice, DeviceProperties, devices};
+pub use device::{CudaDevice, DeviceProperties, devices, register_devices};
 pub use driver::{
     CudaError, DriverInfo, Status, Unavailable, is_available, set_process_is_exiting, status,
 };

@@ -400,18 +400,22 @@ impl MemoryManager for CudaMemoryManager {
     }
 
     unsafe fn wrap_sync_event(&self, event: NonNull<c_void>) -> Result<Arc<dyn SyncEvent>> {
-        // SAFETY: the caller's promise: the address of a `CUevent`, which outlives what is made here.
-        let event = unsafe {
-            let raw = event.cast::<*mut c_void>().read();
-            CudaEvent::wrap(i64::from(self.gpu.ordinal), raw)?
-        };
-        Ok(Arc::new(event))
+        // SAFETY: the caller's promise.
+        Ok(Arc::new(unsafe { CudaEvent::wrap_at(self.gpu, event)? }))
     }
 
     fn make_sync_event(&self) -> Result<Arc<dyn SyncEvent>> {
         // Not one that was used before: it would still be its last user's moment until it is recorded.
         let flags = abi::EVENT_DISABLE_TIMING;
         Ok(Arc::new(CudaEvent::create(self.gpu, flags)?))
+    }
+
+    fn on_stream(&self, stream: &dyn Stream) -> Result<Option<Arc<dyn MemoryManager>>> {
+        let any: &dyn Any = stream;
+        let stream = any.downcast_ref::<CudaStream>().ok_or_else(|| {
+            Error::invalid_argument("stream", "another device's", "a stream of CUDA")
+        })?;
+        Ok(Some(Arc::new(self.on(stream)?)))
     }
 }
 

@@ -68,6 +68,18 @@ impl CudaStream {
         self.0.raw.addr() == abi::STREAM_PER_THREAD
     }
 
+    /// Somebody else's stream, which stays theirs (Arrow's `WrapStream` without a release). 0 is the legacy
+    /// default stream.
+    ///
+    /// # Errors
+    /// As [`CudaDevice::new`].
+    ///
+    /// # Safety
+    /// - `raw` is a `CUstream` of this process and of this GPU, and lives as long as the handle.
+    pub unsafe fn wrap(ordinal: i64, raw: usize) -> Result<Self> {
+        Ok(Self::borrowed(CudaDevice::new(ordinal)?.gpu(), raw))
+    }
+
     pub(crate) fn gpu(&self) -> &'static Gpu {
         self.0.gpu
     }

@@ -5,7 +5,7 @@ use super::format::Format;
 use crate::caught;
 use crate::placing::misaligned;
 use offheap::{DeviceBuffer, DeviceType, Error, Result, SyncEvent};
-use std::ffi::{CString, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::fmt;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl ExportedArray {
     /// `length` elements of a buffer, from element `offset` on.
     ///
     /// `event` is what a consumer waits for before it reads: without one, whatever wrote the buffer has to be
-    /// done. Memory of the CPU has none.
+    /// done. It is one of the buffer's device; memory of the CPU has none.
     ///
     /// # Errors
     /// - [`OutOfRange`](offheap::ErrorKind::OutOfRange) when the buffer has fewer elements;
@@ -155,6 +155,29 @@ impl ExportedArray {
         unsafe { (*self.array()).array.release.is_none() }
     }
 
+    /// The format of a live type.
+    pub(super) fn format(&self) -> &CStr {
+        // SAFETY: the structs live, and nobody else uses them now; the format is there until the type is released.
+        unsafe {
+            match (*self.schema()).release {
+                Some(_) => CStr::from_ptr((*self.schema()).format),
+                None => c"",
+            }
+        }
+    }
+
+    /// The kind of device.
+    pub(super) fn device_type(&self) -> i32 {
+        // SAFETY: the structs live, and nobody else uses them now.
+        unsafe { (*self.array()).device_type }
+    }
+
+    /// Moves the array alone; its type is released.
+    pub(super) fn take_array(self) -> ArrowDeviceArray {
+        // SAFETY: the structs live, and nobody else uses them now; what is left behind is released.
+        unsafe { self.array().replace(ArrowDeviceArray::released()) }
+    }
+
     /// Moves what is left into structs of the consumer's: the one whose `release` is `None` was consumed
     /// before.
     pub fn take(self) -> (ArrowDeviceArray, ArrowSchema) {
@@ -210,7 +233,7 @@ unsafe extern "C" fn release_array(array: *mut ArrowArray) {
 
 /// # Safety
 /// - `schema` is one of ours, or moved from one, and nobody else uses it.
-unsafe extern "C" fn release_schema(schema: *mut ArrowSchema) {
+pub(super) unsafe extern "C" fn release_schema(schema: *mut ArrowSchema) {
     // SAFETY: the caller's promise; the format is ours.
     unsafe {
         if (*schema).release.take().is_none() {

@@ -24,12 +24,14 @@ pub struct ImportedArray {
 /// Takes an array of Arrow's C Device interface and its type, without a copy: both structs are moved from
 /// (their `release` is then NULL), also on errors, which release them.
 ///
-/// An event is waited for: by `stream`, whose later work then begins after it, as does what the buffer's manager
-/// does; or without one by the caller.
+/// An event is waited for: by `stream`, whose later work then begins after it, or without one by the caller;
+/// also by the caller where the CPU reaches the memory. With a stream the buffer is used in its order: its
+/// manager is the device's [on that stream](offheap::MemoryManager::on_stream).
 ///
 /// # Errors
 /// - [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for a released array ("Cannot import released
-///   `ArrowArray`"), one that contradicts itself, and a kind of device that nobody registered;
+///   `ArrowArray`"), one that contradicts itself, a kind of device that nobody registered, and a stream of
+///   another device;
 /// - [`NotSupported`](offheap::ErrorKind::NotSupported) for types with other than one buffer of fixed-width
 ///   elements, nulls, and events of devices that have none;
 /// - what the device says.
@@ -47,7 +49,7 @@ pub unsafe fn import_device_array(
     // SAFETY: the caller's promise. Both are taken before the first error.
     let (array, schema) = unsafe { (OwnedArray::take(array), OwnedSchema::take(schema)) };
     // SAFETY: as above.
-    unsafe { import(array?, schema?, stream) }
+    unsafe { import_both(array?, schema?, stream) }
 }
 
 /// As [`import_device_array`], for a plain array of memory of the CPU (Arrow's C Data interface).
@@ -64,7 +66,7 @@ pub unsafe fn import_array(
     // SAFETY: the caller's promise.
     let (array, schema) = unsafe { (OwnedArray::take_plain(array), OwnedSchema::take(schema)) };
     // SAFETY: as above.
-    unsafe { import(array?, schema?, None) }
+    unsafe { import_both(array?, schema?, None) }
 }
 
 /// As [`import_device_array`], by addresses, for those who have numbers.
@@ -100,7 +102,7 @@ pub unsafe fn import_array_from_address(array: usize, schema: usize) -> Result<I
 }
 
 /// A foreign array that is ours to release.
-struct OwnedArray(ArrowDeviceArray);
+pub(super) struct OwnedArray(ArrowDeviceArray);
 
 // SAFETY: whoever gave the array promised that `release` may be called from any thread; nothing else of it is
 // used once it keeps a buffer.
@@ -111,7 +113,7 @@ unsafe impl Sync for OwnedArray {}
 impl OwnedArray {
     /// # Safety
     /// - As [`import_device_array`].
-    unsafe fn take(source: *mut ArrowDeviceArray) -> Result<Self> {
+    pub(super) unsafe fn take(source: *mut ArrowDeviceArray) -> Result<Self> {
         let source = placing::checked_struct("array", source)?;
         // SAFETY: the caller's promise: a struct that only we use. It is moved as the interface says.
         unsafe {
@@ -219,12 +221,12 @@ impl Drop for OwnedArray {
 }
 
 /// A foreign type that is ours to release.
-struct OwnedSchema(ArrowSchema);
+pub(super) struct OwnedSchema(ArrowSchema);
 
 impl OwnedSchema {
     /// # Safety
     /// - As [`import_device_array`].
-    unsafe fn take(source: *mut ArrowSchema) -> Result<Self> {
+    pub(super) unsafe fn take(source: *mut ArrowSchema) -> Result<Self> {
         let source = placing::checked_struct("schema", source)?;
         // SAFETY: as in `OwnedArray::take`.
         let moved = unsafe {
@@ -240,7 +242,7 @@ impl OwnedSchema {
 
     /// # Safety
     /// - `format` is NULL, or NUL-terminated.
-    unsafe fn format(&self) -> Result<Format> {
+    pub(super) unsafe fn format(&self) -> Result<Format> {
         if self.0.format.is_null() {
             return Err(Error::invalid_argument(
                 "format",
@@ -286,7 +288,7 @@ fn released(what: &'static str, message: &'static str) -> Error {
 
 /// # Safety
 /// - As [`import_device_array`].
-unsafe fn import(
+unsafe fn import_both(
     array: OwnedArray,
     schema: OwnedSchema,
     stream: Option<&dyn Stream>,
@@ -294,6 +296,17 @@ unsafe fn import(
     // SAFETY: the caller's promise.
     let format = unsafe { schema.format()? };
     drop(schema);
+    // SAFETY: as above.
+    unsafe { import(array, format, stream) }
+}
+
+/// # Safety
+/// - As [`import_device_array`].
+pub(super) unsafe fn import(
+    array: OwnedArray,
+    format: Format,
+    stream: Option<&dyn Stream>,
+) -> Result<ImportedArray> {
     let (offset, length) = array.check()?;
     let Some((first, size, bit_offset)) = format.extent(offset, length) else {
         return Err(Error::invalid_argument(
@@ -309,6 +322,7 @@ unsafe fn import(
     let elements = unsafe { array.elements()? };
     let data = placing::checked_data(elements, first, size, format.alignment())?;
     let manager = placing::manager_of(array.0.device_type, array.0.device_id)?;
+    let manager = placing::on_stream(manager, stream)?;
     if let Some(event) = NonNull::new(array.0.sync_event) {
         if array.0.device_type == DeviceType::CPU.code() {
             return Err(Error::invalid_argument(
@@ -320,8 +334,9 @@ unsafe fn import(
         // SAFETY: the interface says what it is the address of, and that the event is there as long as the
         // array, which outlives this block.
         let event = unsafe { manager.wrap_sync_event(event)? };
-        placing::order(&*event, stream)?;
-        // What the buffer is read by is not the caller's stream.
+        // What the CPU reads it reads without asking a stream.
+        placing::order(&*event, stream.filter(|_| !manager.is_cpu()))?;
+        // The manager may have no way to be on the caller's stream.
         if stream.is_some()
             && let Some(own) = manager.own_stream()
         {

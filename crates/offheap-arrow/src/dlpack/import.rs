@@ -4,7 +4,7 @@ use super::abi::{DLDataType, FLAG_IS_COPIED, FLAG_READ_ONLY, VERSION};
 use super::layout::{MAX_DIMENSIONS, check_shape, compact_strides, too_large};
 use super::managed::ManagedTensor;
 use crate::placing;
-use offheap::{DeviceBuffer, Error, Result};
+use offheap::{DeviceBuffer, DeviceType, Error, Result, Stream};
 use std::ptr::{self, NonNull};
 use std::slice;
 
@@ -27,13 +27,15 @@ pub struct ImportedTensor {
 /// Takes a managed tensor of DLPack, without a copy; also on errors, which call its deleter.
 ///
 /// The struct has no event: its producer has waited for whatever wrote it, or made the consumer's stream
-/// wait, before it handed the struct out.
+/// wait, before it handed the struct out. `stream` is that stream: the buffer is used in its order (its manager
+/// is the device's [on that stream](offheap::MemoryManager::on_stream)), and where the CPU reaches the memory
+/// the caller waits for what the stream has.
 ///
 /// # Errors
 /// - [`NotSupported`](offheap::ErrorKind::NotSupported) for another major version, of which only the deleter
 ///   is touched; for tensors with gaps or in another order, and elements of fewer than 8 bits;
-/// - [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for tensors that contradict themselves, and a
-///   kind of device that nobody registered;
+/// - [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for tensors that contradict themselves, a
+///   kind of device that nobody registered, and a stream of another device;
 /// - what the device says.
 ///
 /// # Safety
@@ -41,7 +43,10 @@ pub struct ImportedTensor {
 ///   to give away; shape and strides have as many numbers as it says, and the memory as many bytes, until
 ///   its deleter is called;
 /// - nobody writes the memory until then, and the deleter may be called from any thread.
-pub unsafe fn import_tensor<M: ManagedTensor>(tensor: *mut M) -> Result<ImportedTensor> {
+pub unsafe fn import_tensor<M: ManagedTensor>(
+    tensor: *mut M,
+    stream: Option<&dyn Stream>,
+) -> Result<ImportedTensor> {
     let owner = OwnedTensor(placing::checked_struct("tensor", tensor)?);
     // SAFETY: the caller's promise.
     let version = unsafe { M::version(tensor) };
@@ -91,6 +96,13 @@ pub unsafe fn import_tensor<M: ManagedTensor>(tensor: *mut M) -> Result<Imported
     let data = placing::checked_data(tensor.data, offset, size, alignment)?;
     let device = tensor.device;
     let manager = placing::manager_of(device.device_type, i64::from(device.device_id))?;
+    let manager = placing::on_stream(manager, stream)?;
+    if let Some(stream) = stream
+        && manager.is_cpu()
+        && manager.device().device_type() != DeviceType::CPU
+    {
+        stream.synchronize()?;
+    }
     let data_type = tensor.dtype;
     let shape = shape.iter().map(|n| *n as usize).collect();
     let flags = managed.flags();
@@ -115,9 +127,10 @@ pub unsafe fn import_tensor<M: ManagedTensor>(tensor: *mut M) -> Result<Imported
 /// - As [`import_tensor`].
 pub unsafe fn import_tensor_from_address<M: ManagedTensor>(
     address: usize,
+    stream: Option<&dyn Stream>,
 ) -> Result<ImportedTensor> {
     // SAFETY: the caller's promise.
-    unsafe { import_tensor(ptr::with_exposed_provenance_mut::<M>(address)) }
+    unsafe { import_tensor(ptr::with_exposed_provenance_mut::<M>(address), stream) }
 }
 
 /// One number for each dimension; `None` for NULL.

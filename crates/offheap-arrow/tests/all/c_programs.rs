@@ -17,11 +17,11 @@ unsafe extern "C" {
 }
 
 /// A library of C that stays loaded.
-struct Peer(*mut c_void);
+pub(crate) struct Peer(*mut c_void);
 
 impl Peer {
     /// `None`, and why, without a C compiler.
-    fn compile(name: &str, include: Option<&Path>) -> Option<Self> {
+    pub(crate) fn compile(name: &str, include: Option<&Path>) -> Option<Self> {
         let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.so"));
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/peer.c");
         let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
@@ -62,7 +62,7 @@ impl Peer {
         Some(Self(handle))
     }
 
-    fn symbol(&self, name: &str) -> *mut c_void {
+    pub(crate) fn symbol(&self, name: &str) -> *mut c_void {
         let text = CString::new(name).unwrap();
         // SAFETY: an open library.
         let symbol = unsafe { dlsym(self.0, text.as_ptr()) };
@@ -198,7 +198,7 @@ fn exchange(peer: &Peer) {
     assert_eq!(released(), 2);
 
     // SAFETY: a tensor that nobody else has.
-    let imported = unsafe { import_tensor(make_tensor(5)).unwrap() };
+    let imported = unsafe { import_tensor(make_tensor(5), None).unwrap() };
     assert_eq!(
         (imported.data_type, &imported.shape[..]),
         (DLDataType::INT32, &[5][..])

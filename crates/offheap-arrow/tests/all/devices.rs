@@ -9,6 +9,7 @@ use offheap_arrow::{
     DLDataType, ExportedArray, ExportedTensor, TensorExport, TensorLayout, import_device_array,
     import_tensor,
 };
+use std::any::Any;
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -99,7 +100,7 @@ impl Device for Vpi {
     }
 
     fn default_memory_manager(&self) -> Result<Arc<dyn MemoryManager>> {
-        Ok(Arc::new(Manager(self.0)))
+        Ok(Arc::new(Manager(self.0, false)))
     }
 
     fn memory_manager(&self, _pool: &Pool) -> Result<Arc<dyn MemoryManager>> {
@@ -107,8 +108,9 @@ impl Device for Vpi {
     }
 }
 
+/// A device's manager, and whether it is one on a stream.
 #[derive(Debug)]
-struct Manager(i64);
+struct Manager(i64, bool);
 
 impl MemoryManager for Manager {
     fn device(&self) -> Arc<dyn Device> {
@@ -142,6 +144,16 @@ impl MemoryManager for Manager {
     unsafe fn wrap_sync_event(&self, event: NonNull<c_void>) -> Result<Arc<dyn SyncEvent>> {
         Ok(Arc::new(Event(event.cast())))
     }
+
+    fn on_stream(&self, _stream: &dyn Stream) -> Result<Option<Arc<dyn MemoryManager>>> {
+        Ok(Some(Arc::new(Manager(self.0, true))))
+    }
+}
+
+/// Whether a buffer is used in the order of a stream that was named.
+fn is_on_stream(buffer: &DeviceBuffer) -> bool {
+    let manager: &dyn Any = &**buffer.memory_manager();
+    manager.downcast_ref::<Manager>().unwrap().1
 }
 
 fn register() {
@@ -182,6 +194,7 @@ fn a_devices_memory_goes_around_untouched_and_its_event_is_waited_for() {
         (1, 0)
     );
     assert_eq!(imported.buffer.address(), FAR);
+    assert!(!is_on_stream(&imported.buffer));
     assert_eq!(
         imported.buffer.location(),
         Location::device(DeviceType::VPI, 1)
@@ -206,6 +219,7 @@ fn a_devices_memory_goes_around_untouched_and_its_event_is_waited_for() {
         (1, 2)
     );
     assert_eq!(again.buffer.address(), FAR + 8);
+    assert!(is_on_stream(&again.buffer));
     drop(imported);
     assert_eq!(foreign.arrays.times(), 0);
     drop(again);
@@ -225,7 +239,7 @@ fn a_devices_tensor_goes_around_untouched_after_its_event() {
     foreign.tensor.dl_tensor.device.device_type = DeviceType::VPI.code();
     foreign.tensor.dl_tensor.device.device_id = 1;
     // SAFETY: a struct of the test's.
-    let imported = unsafe { import_tensor(&raw mut foreign.tensor) }.unwrap();
+    let imported = unsafe { import_tensor(&raw mut foreign.tensor, None) }.unwrap();
     let event = Event(NonNull::from(&handle));
     for (stream, waits) in [(None, (1, 0)), (Some(&Queue as &dyn Stream), (1, 1))] {
         let export = TensorExport {
@@ -244,9 +258,10 @@ fn a_devices_tensor_goes_around_untouched_after_its_event() {
         // SAFETY: a tensor of ours that we consumed.
         let again = unsafe {
             assert_eq!(tensor.as_ref().dl_tensor.device.device_id, 1);
-            import_tensor(tensor.as_ptr()).unwrap()
+            import_tensor(tensor.as_ptr(), stream).unwrap()
         };
         assert_eq!(again.buffer.address(), FAR);
+        assert_eq!(is_on_stream(&again.buffer), stream.is_some());
     }
     assert_eq!(foreign.deleted.times(), 0);
     drop(imported);

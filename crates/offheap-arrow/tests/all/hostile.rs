@@ -160,7 +160,7 @@ fn tensors() {
             _ => {}
         }
         // SAFETY: as above.
-        match unsafe { import_tensor(&raw mut foreign.tensor) } {
+        match unsafe { import_tensor(&raw mut foreign.tensor, None) } {
             Ok(tensor) => {
                 imported += 1;
                 assert_eq!(foreign.deleted.times(), 0);

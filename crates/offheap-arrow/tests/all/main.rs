@@ -6,4 +6,5 @@ mod c_programs;
 mod devices;
 mod foreign;
 mod hostile;
+mod streams;
 mod tensors;

@@ -37,7 +37,7 @@ fn a_round_trip_keeps_the_address_and_the_memory_until_deleted() {
         assert_eq!((raw.version.major, raw.flags), (1, FLAG_READ_ONLY));
         assert_eq!(raw.dl_tensor.device.device_id, 0);
         assert_eq!(std::slice::from_raw_parts(raw.dl_tensor.strides, 2), [5, 1]);
-        import_tensor(tensor.as_ptr()).unwrap()
+        import_tensor(tensor.as_ptr(), None).unwrap()
     };
     assert_eq!(imported.buffer.address(), address + 16);
     assert_eq!(
@@ -71,14 +71,14 @@ fn only_memory_of_one_owner_may_be_written() {
         // SAFETY: a tensor of ours that we consumed.
         let imported = unsafe {
             assert_eq!(tensor.as_ref().flags, flags);
-            import_tensor(tensor.as_ptr()).unwrap()
+            import_tensor(tensor.as_ptr(), None).unwrap()
         };
         assert!(!imported.read_only);
     }
     let legacy = ExportedTensor::<DLManagedTensor>::new(owned(), &layout, &plain).unwrap();
     let address = legacy.consume_address().unwrap();
     // SAFETY: as above.
-    let imported = unsafe { import_tensor_from_address::<DLManagedTensor>(address) }.unwrap();
+    let imported = unsafe { import_tensor_from_address::<DLManagedTensor>(address, None) }.unwrap();
     assert!(imported.read_only, "a struct without flags says nothing");
     drop(imported);
     // Nobody consumes this one.
@@ -101,7 +101,7 @@ fn tensors_without_elements_have_no_data_and_scalars_no_shape() {
         let imported = unsafe {
             assert_eq!(tensor.as_ref().dl_tensor.data.is_null(), bytes == 0);
             assert_eq!(tensor.as_ref().dl_tensor.shape.is_null(), shape.is_empty());
-            import_tensor(tensor.as_ptr()).unwrap()
+            import_tensor(tensor.as_ptr(), None).unwrap()
         };
         assert_eq!(imported.buffer.len(), bytes);
     }
@@ -116,14 +116,14 @@ fn of_another_major_version_only_the_deleter_is_touched() {
     foreign.tensor.dl_tensor.shape = ptr::without_provenance_mut(8);
     foreign.tensor.dl_tensor.strides = ptr::without_provenance_mut(8);
     // SAFETY: a struct of the test's.
-    let error = unsafe { import_tensor(&raw mut foreign.tensor) }.unwrap_err();
+    let error = unsafe { import_tensor(&raw mut foreign.tensor, None) }.unwrap_err();
     assert!(error.to_string().contains("DLPack 2.1"), "{error}");
     assert_eq!(foreign.deleted.times(), 1);
 
     foreign.tensor.version.major = 3;
     foreign.tensor.deleter = None;
     // SAFETY: as above.
-    assert!(unsafe { import_tensor(&raw mut foreign.tensor) }.is_err());
+    assert!(unsafe { import_tensor(&raw mut foreign.tensor, None) }.is_err());
     assert_eq!(foreign.deleted.times(), 1);
 }
 
@@ -139,9 +139,9 @@ fn what_contradicts_itself_is_refused_and_deleted() {
             let error = unsafe {
                 if legacy {
                     std::mem::swap(&mut foreign.legacy.dl_tensor, &mut foreign.tensor.dl_tensor);
-                    import_tensor(&raw mut foreign.legacy)
+                    import_tensor(&raw mut foreign.legacy, None)
                 } else {
-                    import_tensor(&raw mut foreign.tensor)
+                    import_tensor(&raw mut foreign.tensor, None)
                 }
             };
             let error = error.unwrap_err().to_string();
@@ -185,7 +185,7 @@ fn what_contradicts_itself_is_refused_and_deleted() {
 
     // SAFETY: addresses where no struct can be.
     unsafe {
-        assert!(import_tensor_from_address::<DLManagedTensor>(0).is_err());
-        assert!(import_tensor_from_address::<DLManagedTensorVersioned>(12).is_err());
+        assert!(import_tensor_from_address::<DLManagedTensor>(0, None).is_err());
+        assert!(import_tensor_from_address::<DLManagedTensorVersioned>(12, None).is_err());
     }
 }

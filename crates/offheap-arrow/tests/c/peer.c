@@ -124,3 +124,70 @@ V *peer_make_tensor(int64_t length) {
   tensor->dl_tensor.shape[0] = length;
   return tensor;
 }
+
+/* Consumes a stream of arrays of doubles, at most `most` of them: the sum, or less than zero when something is not as it must be. */
+double peer_sum_stream(T *source, int64_t most) {
+  T moved = *source;
+  double sum = 0;
+  C schema;
+  source->release = NULL;
+  if (moved.get_schema(&moved, &schema) != 0 || strcmp(schema.format, "g") != 0) return -1;
+  schema.release(&schema);
+  for (int64_t i = 0; i < most; i++) {
+    D array;
+    if (moved.get_next(&moved, &array) != 0) {
+      sum = moved.get_last_error(&moved) == NULL ? -2 : -3;
+      break;
+    }
+    if (array.array.release == NULL) break;
+    const double *values = (const double *)array.array.buffers[1] + array.array.offset;
+    for (int64_t j = 0; j < array.array.length; j++) sum += values[j];
+    array.array.release(&array.array);
+  }
+  moved.release(&moved);
+  if (moved.release != NULL || moved.get_next(&moved, NULL) == 0 || moved.get_schema(&moved, NULL) == 0) return -4;
+  return sum;
+}
+
+static int stream_schema(T *stream, C *schema) {
+  D unused;
+  (void)stream;
+  peer_make_array(0, &unused, schema);
+  unused.array.release(&unused.array);
+  released--;
+  return 0;
+}
+
+/* Arrays of 1, 2, ... elements; the fourth fails, once. */
+static int stream_next(T *stream, D *array) {
+  int64_t *state = stream->private_data;
+  C schema;
+  if (++*state == 4) return 5;
+  if (*state > 5) {
+    memset(array, 0, sizeof *array);
+    return 0;
+  }
+  peer_make_array(*state, array, &schema);
+  if (*state == 3) array->device_type = 8;
+  return 0;
+}
+
+static const char *stream_error(T *stream) {
+  (void)stream;
+  return "the fourth fails";
+}
+
+static void stream_release(T *stream) {
+  free(stream->private_data);
+  stream->release = NULL;
+  released++;
+}
+
+void peer_make_stream(T *stream) {
+  stream->device_type = 1;
+  stream->get_schema = stream_schema;
+  stream->get_next = stream_next;
+  stream->get_last_error = stream_error;
+  stream->release = stream_release;
+  stream->private_data = calloc(1, sizeof(int64_t));
+}

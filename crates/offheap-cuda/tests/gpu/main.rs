@@ -4,6 +4,7 @@
 mod acceptance;
 mod adaptors;
 mod children;
+mod foreign_events;
 mod memory;
 mod orders;
 mod pools;

@@ -36,11 +36,11 @@ fn too_many(what: &str) -> Error {
 }
 
 impl Cuda {
-    pub(super) fn of(state: &Environment) -> &Self {
+    pub(crate) fn of(state: &Environment) -> &Self {
         &state.cuda
     }
 
-    pub(super) fn stream(&self, id: f64) -> Result<CudaStream> {
+    pub(crate) fn stream(&self, id: f64) -> Result<CudaStream> {
         let streams = self.streams.borrow();
         streams.get(id).cloned().ok_or_else(|| disposed("stream"))
     }
@@ -58,6 +58,11 @@ impl Cuda {
     pub(super) fn event(&self, id: f64) -> Result<Rc<Event>> {
         let events = self.events.borrow();
         events.get(id).cloned().ok_or_else(|| disposed("event"))
+    }
+
+    /// An event for what goes on without JavaScript.
+    pub(crate) fn event_itself(&self, id: f64) -> Result<CudaEvent> {
+        self.event(id).map(|event| event.event.clone())
     }
 
     pub(super) fn adopt_event(&self, event: Event) -> Result<f64> {

@@ -158,6 +158,16 @@ pub trait MemoryManager: Any + Debug + Send + Sync {
             self.device().location()
         )))
     }
+
+    /// The same device's memory in the order of another stream: what is made of it is used there. `None`
+    /// where memory belongs to no stream.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a stream of another device.
+    fn on_stream(&self, stream: &dyn Stream) -> Result<Option<Arc<dyn MemoryManager>>> {
+        let _ = stream;
+        Ok(None)
+    }
 }
 
 impl PartialEq for dyn MemoryManager {

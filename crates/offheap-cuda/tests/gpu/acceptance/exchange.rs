@@ -182,7 +182,7 @@ fn case_148_a_tensor_goes_around_without_a_copy() {
         let imported = unsafe {
             let device = tensor.as_ref().dl_tensor.device;
             assert_eq!((device.device_type, device.device_id), (2, 0), "{name}");
-            import_tensor(tensor.as_ptr()).unwrap()
+            import_tensor(tensor.as_ptr(), None).unwrap()
         };
         assert_eq!(imported.buffer.address(), address, "{name}");
         assert!(imported.buffer.device().equals(&gpu()), "{name}");
