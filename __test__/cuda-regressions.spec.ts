@@ -3,8 +3,8 @@ import './support/cuda.js'
 import { cpuDevice, defaultMemoryPool, domainPool, MemoryBuffer, setArenaAllocator } from 'offheap'
 import * as cuda from 'offheap/cuda'
 import * as shm from 'offheap/shm'
-import { collectUntil, rejectsCode, throwsCode } from './support.js'
-import { onDouble, onGpu, printed, runCuda } from './support/cuda.js'
+import { cleanEnvironment, collectUntil, rejectsCode, runNode, throwsCode } from './support.js'
+import { cudaEnvironment, onDouble, onGpu, printed, runCuda } from './support/cuda.js'
 import { bytesOf } from './support/reads-bytes.js'
 
 const cpu = cpuDevice()
@@ -172,6 +172,23 @@ onGpu('onOutOfMemory: a callback that adds callbacks does not go on for ever, an
   }
   const manager = forget()
   t.true(await collectUntil(() => manager.deref() === undefined))
+})
+
+onDouble('allocateBufferAsync collects garbage, and exposes the collector to nobody', async (t) => {
+  const script = `
+    const cuda = require('offheap/cuda')
+    const { Worker } = require('node:worker_threads')
+    const manager = cuda.device().createMemoryManager({ kind: 'driver-pool', maxSize: 1 << 20 })
+    const forget = () => void manager.allocateBuffer(1 << 20)
+    forget()
+    manager.allocateBufferAsync(1 << 20).then(async ({ size }) => {
+      const inWorker = await new Promise((resolve) => {
+        new Worker("require('node:worker_threads').parentPort.postMessage(typeof gc)", { eval: true }).on('message', resolve)
+      })
+      console.log(JSON.stringify([size, typeof gc, inWorker, require('node:vm').runInNewContext('typeof gc')]))
+    })`
+  const found = printed<unknown[]>(t, await runNode(['-e', script], { env: cleanEnvironment(cudaEnvironment) }))
+  t.deepEqual(found, [1 << 20, 'undefined', 'undefined', 'undefined'])
 })
 
 // Native code had opened it, and it stayed open.

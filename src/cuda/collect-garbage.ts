@@ -6,9 +6,13 @@ let gc: (() => void) | undefined
 function findCollector(): () => void {
   const given = (globalThis as { gc?: () => void }).gc
   if (typeof given === 'function') return given
-  // Node hides the function, and has no other way to it; the flag changes nothing but new contexts.
+  // Node hides the function, and has no other way to it. The flag changes new contexts alone, which workers are, too: not for long.
   setFlagsFromString('--expose-gc')
-  return runInNewContext('gc') as () => void
+  try {
+    return runInNewContext('gc') as () => void
+  } finally {
+    setFlagsFromString('--no-expose-gc')
+  }
 }
 
 /** Collects garbage, and gives what watches for forgotten objects a turn. Costs as much as a full collection does. */
