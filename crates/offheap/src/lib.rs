@@ -57,10 +57,10 @@ pub use interop::{AllocatorPool, GlobalAllocPool, PoolAllocator, PoolGlobalAlloc
 pub use io::{BufferOutputStream, BufferReader, FixedSizeBufferWriter, MockOutputStream};
 pub use location::{DeviceType, Location};
 pub use pool::{
-    LeakReport, MemoryPool, Notice, Padding, Pool, PoolOptions, Statistics, ThreadCollector,
-    TrimPolicy, default_memory_pool, jemalloc_memory_pool, mapped_memory_pool,
-    mimalloc_memory_pool, set_default_memory_pool, supported_memory_backends, system_memory_pool,
-    total_allocated_bytes,
+    BackendCount, BackendStatistics, LeakReport, MemoryPool, Notice, Padding, Pool, PoolOptions,
+    Statistics, ThreadCollector, TrimPolicy, default_memory_pool, jemalloc_memory_pool,
+    mapped_memory_pool, mimalloc_memory_pool, set_default_memory_pool, supported_memory_backends,
+    system_memory_pool, total_allocated_bytes,
 };
 #[cfg(feature = "hooks")]
 pub use sweep::{SweepOptions, SweepReport, sweep_out_of_memory};

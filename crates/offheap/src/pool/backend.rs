@@ -2,6 +2,7 @@
 //!
 //! A new backend is one file beside this one and one arm in each `match` below.
 
+use super::backend_count::BackendCount;
 use crate::alignment::Alignment;
 use crate::error::{Error, Result};
 use std::io::Write;
@@ -76,6 +77,34 @@ pub struct BackendStatistics {
     pub retained: Option<u64>,
     /// Bytes lost inside partly used pages.
     pub fragmented: Option<u64>,
+    /// Bytes that callers asked the allocator for, through whatever pools.
+    pub requested: BackendCount,
+    /// The history of `usable`.
+    pub allocated: BackendCount,
+    /// The history of `resident`: what a device's allocator took from the device.
+    pub reserved: BackendCount,
+}
+
+impl BackendStatistics {
+    /// The figures of an allocator that counts by itself, as those of devices do: bytes asked for, bytes of
+    /// its live blocks, bytes that it holds. The other figures follow from these; sources of memory answer
+    /// [`backend_statistics`](crate::MemoryPool::backend_statistics) with this.
+    pub fn of_counts(
+        requested: BackendCount,
+        allocated: BackendCount,
+        reserved: BackendCount,
+    ) -> Self {
+        let held = reserved.current.zip(allocated.current);
+        Self {
+            usable: allocated.current,
+            resident: reserved.current,
+            retained: held.map(|(reserved, used)| reserved.saturating_sub(used)),
+            requested,
+            allocated,
+            reserved,
+            ..Self::default()
+        }
+    }
 }
 
 /// The backends by name.
@@ -380,6 +409,8 @@ impl Backend {
             itself.resident = itself.resident.map(|bytes| bytes + large);
             itself.cached = Some(region::statistics().cached);
         }
+        itself.allocated.current = itself.usable;
+        itself.reserved.current = itself.resident;
         itself
     }
 }

@@ -2,6 +2,7 @@
 
 mod account;
 mod backend;
+mod backend_count;
 mod default;
 mod handle;
 mod inside;
@@ -23,6 +24,7 @@ mod zero;
 pub(crate) use account::UNLIMITED;
 pub use backend::BackendStatistics;
 pub(crate) use backend::{BACKENDS, Backend};
+pub use backend_count::BackendCount;
 #[cfg(feature = "hooks")]
 pub(crate) use default::replace_default_memory_pool;
 pub(crate) use default::{backend_of_environment, plain_backend_pool};
