@@ -63,6 +63,11 @@ impl CudaStream {
         Self::borrowed(gpu, abi::STREAM_PER_THREAD)
     }
 
+    /// Whether it is another stream on each thread.
+    pub(crate) fn is_per_thread(&self) -> bool {
+        self.0.raw.addr() == abi::STREAM_PER_THREAD
+    }
+
     pub(crate) fn gpu(&self) -> &'static Gpu {
         self.0.gpu
     }

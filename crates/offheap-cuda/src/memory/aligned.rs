@@ -25,15 +25,20 @@ impl Aligned {
     /// Where the block begins in what the driver gave at `base`.
     pub(super) fn place(&self, base: u64, alignment: usize) -> u64 {
         let start = base.next_multiple_of(alignment as u64);
+        self.put(start, base);
+        start
+    }
+
+    /// Notes that the block at `start` begins behind `base`.
+    pub(super) fn put(&self, start: u64, base: u64) {
         if start != base {
             let mut bases = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             bases.insert(start, base);
         }
-        start
     }
 
     /// What the driver gave for the block at `start`, which ends now.
-    pub(super) fn base(&self, start: u64, alignment: usize) -> u64 {
+    pub(super) fn take(&self, start: u64, alignment: usize) -> u64 {
         if alignment <= USUAL {
             return start;
         }
@@ -54,7 +59,10 @@ mod tests {
         assert_eq!(Aligned::bytes_for(usize::MAX, 4096), None);
         let start = aligned.place(0x1100, 4096);
         assert_eq!(start, 0x2000);
-        assert_eq!(aligned.base(start, 4096), 0x1100);
-        assert_eq!(aligned.base(aligned.place(0x3000, 4096), 4096), 0x3000);
+        assert_eq!(aligned.take(start, 4096), 0x1100);
+        assert_eq!(aligned.take(start, 4096), start, "taken once");
+        aligned.put(start, 0x1100);
+        assert_eq!(aligned.take(start, 4096), 0x1100);
+        assert_eq!(aligned.take(aligned.place(0x3000, 4096), 4096), 0x3000);
     }
 }

@@ -3,7 +3,7 @@
 use crate::driver::{abi, check, is_exiting};
 use crate::gpu::Gpu;
 use crate::stream::CudaStream;
-use offheap::Result;
+use offheap::{BackendCount, BackendStatistics, Result};
 use std::ffi::c_void;
 use std::fmt;
 use std::ptr;
@@ -41,6 +41,22 @@ pub struct DriverPoolStatistics {
     pub used: u64,
     /// The most that was.
     pub used_peak: u64,
+}
+
+impl From<DriverPoolStatistics> for BackendStatistics {
+    fn from(found: DriverPoolStatistics) -> Self {
+        // The driver counts neither what was asked for nor any totals.
+        let known = |current, peak| BackendCount {
+            current: Some(current),
+            peak: Some(peak),
+            total: None,
+        };
+        Self::of_counts(
+            BackendCount::default(),
+            known(found.used, found.used_peak),
+            known(found.reserved, found.reserved_peak),
+        )
+    }
 }
 
 /// A `cuMemPool` of our own: the device's default one is everybody's.

@@ -1,7 +1,7 @@
 //! Page-locked memory of the CPU as the source of a pool.
 
 use super::aligned::Aligned;
-use crate::driver::{abi, is_exiting};
+use crate::driver::{abi, check, is_exiting};
 use crate::gpu::Gpu;
 use offheap::{Alignment, DeviceType, Error, ErrorKind, Location, MemoryPool, Result};
 use std::ptr::{self, NonNull};
@@ -68,17 +68,33 @@ unsafe impl MemoryPool for PinnedSource {
         Ok(block)
     }
 
-    unsafe fn free(&self, ptr: NonNull<u8>, _size: usize, alignment: Alignment) {
-        let start = ptr.addr().get();
-        let base = self.aligned.base(start as u64, alignment.get());
-        if !is_exiting()
-            && let Ok(bound) = self.gpu.bind()
-        {
-            // SAFETY: the caller's block, which nobody uses.
-            unsafe {
-                let before = start - base as usize;
-                (bound.table.mem_free_host)(ptr.as_ptr().sub(before).cast());
-            }
+    unsafe fn free(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) {
+        // SAFETY: the caller's promise.
+        unsafe { self.free_checked(ptr, size, alignment, &mut Some(size)) };
+    }
+
+    unsafe fn free_checked(
+        &self,
+        ptr: NonNull<u8>,
+        _size: usize,
+        alignment: Alignment,
+        freed: &mut Option<usize>,
+    ) {
+        if is_exiting() {
+            return;
+        }
+        let start = ptr.addr().get() as u64;
+        let base = self.aligned.take(start, alignment.get());
+        let given = self.gpu.bind().and_then(|bound| {
+            // SAFETY: the caller's block, which nobody uses; an address that is none is refused.
+            check(bound.table, "cuMemFreeHost", unsafe {
+                let before = (start - base) as usize;
+                (bound.table.mem_free_host)(ptr.as_ptr().sub(before).cast())
+            })
+        });
+        if given.is_err() {
+            self.aligned.put(start, base);
+            *freed = None;
         }
     }
 

@@ -8,7 +8,10 @@ use crate::driver::{abi, check, is_exiting};
 use crate::gpu::Gpu;
 use crate::stream::CudaStream;
 use crate::sub_allocator::{PoolUpstream, SubAllocator, SubAllocatorSource};
-use offheap::{Alignment, DeviceType, Error, ErrorKind, Location, MemoryPool, Padding, Result};
+use offheap::{
+    Alignment, BackendStatistics, DeviceType, Error, ErrorKind, Location, MemoryPool, Padding,
+    Result,
+};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -193,30 +196,45 @@ impl CudaSource {
     /// Fills the first `size` bytes, in the stream's order.
     fn zero(&self, start: NonNull<u8>, size: usize) -> Result<()> {
         let bound = self.gpu.bind()?;
+        // Every allocator's padding, also where it is not in the size: blocks of the cache have room for it.
+        let size = size.next_multiple_of(64);
         // SAFETY: a new block of as many bytes.
         check(bound.table, "cuMemsetD8Async", unsafe {
             let address = start.addr().get() as u64;
             (bound.table.memset_d8_async)(address, 0, size, self.stream.raw())
         })?;
-        if self.location.is_cpu {
-            // The CPU does not wait for streams.
+        self.finish()
+    }
+
+    /// Waits for what was given to the stream for a block, where others could not wait for it.
+    fn finish(&self) -> Result<()> {
+        // The CPU does not wait for streams, and another thread that frees the block has another default stream.
+        if self.location.is_cpu || self.stream.is_per_thread() {
             self.stream.synchronize()?;
         }
         Ok(())
     }
 
+    /// Gives a block back.
+    ///
+    /// # Errors
+    /// What is no live block of that size, as far as the allocator can tell, and what the driver says. It is then
+    /// what it was before.
     fn give(&self, ptr: NonNull<u8>, size: usize, alignment: Alignment) -> Result<()> {
         if is_exiting() {
             return Ok(());
         }
         if let Some(cached) = &self.cached {
-            let mut freed = Some(size);
-            // SAFETY: the caller's block; an address that is none is refused.
-            unsafe { cached.free_checked(ptr, size, alignment, &mut freed) };
-            return Ok(());
+            return cached.give(ptr, size);
         }
+        // Not after the free: the address may be another thread's block then.
         let start = ptr.addr().get() as u64;
-        self.free_driver_block(self.aligned.base(start, alignment.get()))
+        let base = self.aligned.take(start, alignment.get());
+        let freed = self.free_driver_block(base);
+        if freed.is_err() {
+            self.aligned.put(start, base);
+        }
+        freed
     }
 }
 
@@ -258,6 +276,11 @@ unsafe impl MemoryPool for CudaSource {
         new_size: usize,
         alignment: Alignment,
     ) -> Result<NonNull<u8>> {
+        if let Some(cached) = &self.cached
+            && cached.resize(ptr, old_size, new_size)?
+        {
+            return Ok(ptr);
+        }
         let block = self.make(new_size, alignment)?;
         let copy = || {
             let bound = self.gpu.bind()?;
@@ -270,10 +293,7 @@ unsafe impl MemoryPool for CudaSource {
                     self.stream.raw(),
                 )
             })?;
-            if self.location.is_cpu {
-                self.stream.synchronize()?;
-            }
-            Ok(())
+            self.finish()
         };
         if let Err(error) = copy() {
             drop(self.give(block, new_size, alignment));
@@ -288,8 +308,24 @@ unsafe impl MemoryPool for CudaSource {
         drop(self.give(ptr, size, alignment));
     }
 
+    unsafe fn free_checked(
+        &self,
+        ptr: NonNull<u8>,
+        size: usize,
+        alignment: Alignment,
+        freed: &mut Option<usize>,
+    ) {
+        if self.give(ptr, size, alignment).is_err() {
+            *freed = None;
+        }
+    }
+
     fn padding(&self) -> Padding {
-        Padding::Rounded
+        match self.allocator {
+            // Its blocks are multiples of 256, and it counts what was asked for.
+            Allocator::Cached(_) => Padding::Passed,
+            _ => Padding::Rounded,
+        }
     }
 
     fn location(&self) -> Location {
@@ -307,5 +343,16 @@ unsafe impl MemoryPool for CudaSource {
 
     fn release_unused(&self) {
         drop(self.make_room());
+    }
+
+    fn backend_statistics(&self) -> BackendStatistics {
+        match &self.allocator {
+            Allocator::Driver(pool) => pool
+                .statistics()
+                .map_or_else(|_| BackendStatistics::default(), BackendStatistics::from),
+            Allocator::Cached(allocator) => allocator.statistics().into(),
+            // The driver does not say how it rounds, and keeps nothing.
+            Allocator::Plain | Allocator::Managed => BackendStatistics::default(),
+        }
     }
 }

@@ -58,6 +58,13 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
             .map_err(|_| Error::closed("the sub-allocating pool, in which a call panicked,"))
     }
 
+    /// The lock, and the stream that the caller means.
+    fn lock_for(&self, stream: StreamId) -> Result<(MutexGuard<'_, Core<U, S>>, StreamId)> {
+        let core = self.lock()?;
+        let stream = core.streams.on_this_thread(stream);
+        Ok((core, stream))
+    }
+
     /// The address of a new block of `size` bytes, a multiple of 256, ready for work given to
     /// `stream`. 0 bytes: address 0, and nothing happens.
     ///
@@ -66,7 +73,8 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
     /// [`out_of_memory_report`](Self::out_of_memory_report). What the driver says when a wait cannot
     /// be given to the stream.
     pub fn allocate(&self, size: u64, stream: StreamId) -> Result<u64> {
-        self.lock()?.allocate(size, 1, stream)
+        let (mut core, stream) = self.lock_for(stream)?;
+        core.allocate(size, 1, stream)
     }
 
     /// As [`allocate`](Self::allocate), at a multiple of `alignment`. More than 256 is not taken from
@@ -84,7 +92,8 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
                 "a power of two",
             ));
         }
-        self.lock()?.allocate(size, alignment, stream)
+        let (mut core, stream) = self.lock_for(stream)?;
+        core.allocate(size, alignment, stream)
     }
 
     /// Frees a block, from any thread, after the work given to `stream` so far: that stream may get
@@ -98,7 +107,8 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
     /// (a double free, say); what the driver says when neither an event can be recorded nor the
     /// device waited for. The block is then still live.
     pub fn free(&self, address: u64, size: u64, stream: StreamId) -> Result<()> {
-        self.lock()?.free(address, size, stream)
+        let (mut core, stream) = self.lock_for(stream)?;
+        core.free(address, size, stream)
     }
 
     /// Notes that a live block is used for another number of bytes from now on, if it has room for
@@ -122,7 +132,8 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
     /// # Errors
     /// [`Corruption`](offheap::ErrorKind::Corruption) for what is not a live block of that size.
     pub fn record_stream(&self, address: u64, size: u64, stream: StreamId) -> Result<()> {
-        self.lock()?.record_stream(address, size, stream)
+        let (mut core, stream) = self.lock_for(stream)?;
+        core.record_stream(address, size, stream)
     }
 
     /// Tells that a stream is about to be destroyed. Its free memory stays in the pool, for other
@@ -132,7 +143,8 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
     /// # Errors
     /// What the driver says when neither an event can be recorded nor the device waited for.
     pub fn retire_stream(&self, stream: StreamId) -> Result<()> {
-        self.lock()?.retire_stream(stream)
+        let (mut core, stream) = self.lock_for(stream)?;
+        core.retire_stream(stream)
     }
 
     /// Gives a stream a free block of at least `bytes`, from upstream if it has none, so that its
@@ -142,7 +154,7 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
     /// # Errors
     /// [`OutOfMemory`](offheap::ErrorKind::OutOfMemory) when upstream or the maximum refuse.
     pub fn prewarm(&self, stream: StreamId, bytes: u64) -> Result<()> {
-        let mut core = self.lock()?;
+        let (mut core, stream) = self.lock_for(stream)?;
         let arena = core.arena_of(stream)?;
         core.prewarm(arena, bytes)
     }

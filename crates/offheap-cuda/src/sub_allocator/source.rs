@@ -5,7 +5,7 @@ use super::options::GRANULARITY;
 use super::pool::SubAllocator;
 use super::pool_upstream::PoolUpstream;
 use super::streams::{StreamId, Streams};
-use offheap::{Alignment, Error, Location, MemoryPool, Padding, Pool, Result};
+use offheap::{Alignment, BackendStatistics, Error, Location, MemoryPool, Padding, Pool, Result};
 use std::fmt;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -79,9 +79,25 @@ impl<S: Streams, B: Bytes> SubAllocatorSource<S, B> {
         &self.allocator
     }
 
-    fn free_block(&self, ptr: NonNull<u8>, size: usize) -> Result<()> {
+    /// Frees a block, in the order of the source's stream.
+    ///
+    /// # Errors
+    /// As [`SubAllocator::free`].
+    pub(crate) fn give(&self, ptr: NonNull<u8>, size: usize) -> Result<()> {
         self.allocator
             .free(ptr.as_ptr().addr() as u64, size as u64, self.stream)
+    }
+
+    /// As [`SubAllocator::resize`].
+    pub(crate) fn resize(
+        &self,
+        ptr: NonNull<u8>,
+        old_size: usize,
+        new_size: usize,
+    ) -> Result<bool> {
+        let address = ptr.as_ptr().addr() as u64;
+        self.allocator
+            .resize(address, old_size as u64, new_size as u64)
     }
 }
 
@@ -108,7 +124,7 @@ unsafe impl<S: Streams, B: Bytes> MemoryPool for SubAllocatorSource<S, B> {
             Ok(()) => Ok(block),
             Err(error) => {
                 // The reason why it cannot be used says more than why it cannot be freed.
-                let _ = self.free_block(block, size);
+                let _ = self.give(block, size);
                 Err(error)
             }
         }
@@ -122,10 +138,7 @@ unsafe impl<S: Streams, B: Bytes> MemoryPool for SubAllocatorSource<S, B> {
         alignment: Alignment,
     ) -> Result<NonNull<u8>> {
         let from = ptr.as_ptr().addr() as u64;
-        if self
-            .allocator
-            .resize(from, old_size as u64, new_size as u64)?
-        {
+        if self.resize(ptr, old_size, new_size)? {
             return Ok(ptr);
         }
         let block = self.allocate(new_size, alignment)?;
@@ -134,11 +147,11 @@ unsafe impl<S: Streams, B: Bytes> MemoryPool for SubAllocatorSource<S, B> {
         // SAFETY: both blocks are live and at least that large, they are different ones, and the
         // caller promises that nobody uses the old one.
         let copied = unsafe { self.bytes.copy(from, to, bytes, self.stream) };
-        let done = copied.and_then(|()| self.free_block(ptr, old_size));
+        let done = copied.and_then(|()| self.give(ptr, old_size));
         match done {
             Ok(()) => Ok(block),
             Err(error) => {
-                let _ = self.free_block(block, new_size);
+                let _ = self.give(block, new_size);
                 Err(error)
             }
         }
@@ -146,7 +159,7 @@ unsafe impl<S: Streams, B: Bytes> MemoryPool for SubAllocatorSource<S, B> {
 
     unsafe fn free(&self, ptr: NonNull<u8>, size: usize, _alignment: Alignment) {
         // A block whose order nobody can tell any more, since the driver fails, stays allocated.
-        let _ = self.free_block(ptr, size);
+        let _ = self.give(ptr, size);
     }
 
     unsafe fn free_checked(
@@ -156,7 +169,7 @@ unsafe impl<S: Streams, B: Bytes> MemoryPool for SubAllocatorSource<S, B> {
         _alignment: Alignment,
         freed: &mut Option<usize>,
     ) {
-        if self.free_block(ptr, size).is_err() {
+        if self.give(ptr, size).is_err() {
             *freed = None;
         }
     }
@@ -180,6 +193,10 @@ unsafe impl<S: Streams, B: Bytes> MemoryPool for SubAllocatorSource<S, B> {
     fn release_unused(&self) {
         // As far as it is possible.
         let _ = self.allocator.trim(0);
+    }
+
+    fn backend_statistics(&self) -> BackendStatistics {
+        self.allocator.statistics().into()
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a sub-allocating pool has done.
 
+use offheap::{BackendCount, BackendStatistics};
+
 /// A number with its history.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {
@@ -24,6 +26,16 @@ impl Count {
 
     pub(super) fn reset_peak(&mut self) {
         self.peak = self.current;
+    }
+}
+
+impl From<Count> for BackendCount {
+    fn from(count: Count) -> Self {
+        Self {
+            current: Some(count.current),
+            peak: Some(count.peak),
+            total: Some(count.total),
+        }
     }
 }
 
@@ -68,6 +80,16 @@ pub struct SubAllocatorStatistics {
     pub streams: u64,
     /// Requests that failed for want of memory.
     pub out_of_memory: u64,
+}
+
+impl From<SubAllocatorStatistics> for BackendStatistics {
+    fn from(found: SubAllocatorStatistics) -> Self {
+        Self::of_counts(
+            found.requested.into(),
+            found.allocated.into(),
+            found.reserved.into(),
+        )
+    }
 }
 
 /// Why the last request failed for want of memory.
