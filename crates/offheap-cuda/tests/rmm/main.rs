@@ -10,6 +10,7 @@ mod figures;
 mod kinds;
 mod mr_ref;
 mod pool;
+mod table;
 mod threads;
 #[path = "../gpu/where_it_runs.rs"]
 mod where_it_runs;

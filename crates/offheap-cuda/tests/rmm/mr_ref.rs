@@ -3,7 +3,7 @@
 
 use crate::kinds::{KIB, Kind, MIB, Random, TOO_MUCH, code, cuda_alignment, kinds};
 use crate::where_it_runs::gpu;
-use offheap::{Alignment, Block, DeviceType};
+use offheap::{Alignment, Block, DeviceType, MemoryManager};
 
 /// Each kind of memory on the legacy default stream, the thread's own default stream, and one that was made.
 pub(crate) fn kinds_on_streams() -> Vec<(&'static str, Kind)> {
@@ -79,9 +79,12 @@ fn check_apart(kind: &Kind, blocks: &[Block]) {
     }
 }
 
-/// `SelfEquality`, and that memory of another pool is not equal (`DifferentPoolsUnequal`, `unequal_resources`).
+/// `SelfEquality`, `EqualityWithSamePool`, and that memory of another pool is not equal (`DifferentPoolsUnequal`,
+/// `unequal_resources`).
 #[test]
 fn self_equality() {
+    let managed = || gpu().managed_manager().unwrap();
+    assert!(managed().equals(&managed()));
     let (all, others) = (kinds(), kinds());
     for (at, kind) in all.iter().enumerate() {
         assert!(kind.manager.equals(&*kind.manager), "{}", kind.name);

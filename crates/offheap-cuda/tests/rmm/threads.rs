@@ -5,7 +5,7 @@ use crate::mr_ref::{
     kinds_on_streams, mixed_random_allocation_free, random_allocations, various_allocations,
 };
 use crate::where_it_runs::gpu;
-use offheap::{Block, DeviceBuffer, MutableDeviceBuffer};
+use offheap::{Block, MutableDeviceBuffer};
 use offheap_cuda::{CopyRange, CudaStream, fill_async};
 use std::sync::mpsc::{Sender, channel, sync_channel};
 
@@ -51,13 +51,17 @@ fn mixed_random() {
     }
 }
 
-fn fill(stream: &CudaStream, buffer: &DeviceBuffer, byte: u8) {
+/// A GPU's work on memory that no buffer keeps, as a kernel's is.
+fn fill(stream: &CudaStream, block: &Block, byte: u8) {
+    let (start, size) = (block.as_ptr(), block.size());
+    // SAFETY: the test keeps the memory, or frees it in the stream's order; nobody reads it meanwhile.
+    let all = unsafe { Block::foreign_at(start, size, block.location(), ()) }.unwrap();
     let range = CopyRange {
-        block: buffer.block().clone(),
+        block: all,
         offset: 0,
     };
-    // SAFETY: nobody reads the bytes before the stream was waited for.
-    unsafe { fill_async(stream, range, byte, buffer.len(), || ()) }.unwrap();
+    // SAFETY: as above.
+    unsafe { fill_async(stream, range, byte, size, || ()) }.unwrap();
 }
 
 /// RMM's `test_async_allocate_free_different_threads`: one thread allocates and uses blocks in `made_on`, another
@@ -78,7 +82,7 @@ fn allocate_and_free_on_different_threads(
                 let buffer = MutableDeviceBuffer::allocate(size, &kind.manager)
                     .unwrap()
                     .freeze();
-                fill(made_on, &buffer, size as u8);
+                fill(made_on, buffer.block(), size as u8);
                 give.send((buffer, made_on.record().unwrap())).unwrap();
             }
         });
@@ -86,7 +90,7 @@ fn allocate_and_free_on_different_threads(
             for (buffer, event) in taken_from {
                 freed_on.wait(&event).unwrap();
                 let size = buffer.len();
-                fill(freed_on, &buffer, !(size as u8));
+                fill(freed_on, buffer.block(), !(size as u8));
                 freed_on.synchronize().unwrap();
                 let mut last = [0];
                 buffer.read(size - 1, &mut last).unwrap();
@@ -118,25 +122,12 @@ fn alloc_free_different_threads() {
     }
 }
 
-/// A GPU's work on memory that no buffer keeps, as a kernel's is.
-fn fill_by_address(stream: &CudaStream, block: &Block, byte: u8) {
-    let (start, size) = (block.as_ptr(), block.size());
-    // SAFETY: the test keeps the memory, or frees it in the stream's order; nobody reads it meanwhile.
-    let all = unsafe { Block::foreign_at(start, size, block.location(), ()) }.unwrap();
-    let range = CopyRange {
-        block: all,
-        offset: 0,
-    };
-    // SAFETY: as above.
-    unsafe { fill_async(stream, range, byte, size, || ()) }.unwrap();
-}
-
 /// Takes memory that another thread is done with, for its own default stream, and is the only one that writes it.
 fn is_the_only_writer(kind: &Kind, own: &CudaStream, work_goes_on: Sender<()>) {
     let buffer = MutableDeviceBuffer::allocate(MIB, &kind.manager)
         .unwrap()
         .freeze();
-    fill(own, &buffer, 2);
+    fill(own, buffer.block(), 2);
     own.synchronize().unwrap();
     work_goes_on.send(()).unwrap();
     gpu().synchronize().unwrap();
@@ -159,7 +150,7 @@ fn default_streams_of_threads_are_different_streams() {
                 let own = &own;
                 scope.spawn(move || {
                     let block = kind.block(MIB).unwrap();
-                    fill_by_address(own, &block, 1);
+                    fill(own, &block, 1);
                     drop(block);
                     freed.send(()).unwrap();
                     goes_on.recv().unwrap();
