@@ -171,7 +171,8 @@ pub unsafe trait MemoryPool: Any + Send + Sync + Debug {
     /// Prints the allocator's own statistics to stderr.
     fn print_stats(&self) {}
 
-    /// What the allocator knows about itself.
+    /// What the allocator knows about itself: [`BackendStatistics::of_counts`] makes the figures of one that
+    /// counts by itself. Adaptors answer what their upstream does.
     fn backend_statistics(&self) -> BackendStatistics {
         BackendStatistics::default()
     }
