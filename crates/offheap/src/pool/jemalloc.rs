@@ -130,7 +130,7 @@ unsafe impl Allocator for Jemalloc {
             resident: Some(resident),
             retained: Some(resident.saturating_sub(active)),
             fragmented: Some(active.saturating_sub(allocated)),
-            cached: None,
+            ..BackendStatistics::default()
         }
     }
 }
