@@ -34,6 +34,23 @@ function fail(why) {
   process.exit(1)
 }
 
+/** The driver of this machine's GPU, else the double, which is built. */
+function gpuDriver() {
+  const program = "const found = require('./dist/cuda/index.js').status(); console.log(found.available ? found.library : '')"
+  const library = execFileSync(process.execPath, ['-e', program], { cwd: root, encoding: 'utf8' }).trim()
+  if (library) return { library, double: /double/.test(library) }
+  const args = ['build', '--quiet', '-p', 'offheap-cuda-double', '--message-format', 'json-render-diagnostics']
+  const built = execFileSync('cargo', args, { cwd: root, encoding: 'utf8', maxBuffer: 1 << 26, stdio: ['ignore', 'pipe', 'inherit'] })
+    .split('\n')
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line))
+    .filter(({ reason, target }) => reason === 'compiler-artifact' && target.name === 'offheap_cuda_double')
+    .flatMap(({ filenames }) => filenames)
+    .find((file) => file.endsWith('.so'))
+  if (!built) fail('the test double of libcuda was not built')
+  return { library: built, double: true }
+}
+
 const asked = spawnSync(python, ['-c', question], { encoding: 'utf8' })
 if (asked.status !== 0) fail(`${python}: ${asked.error?.message ?? asked.stderr.trim().split('\n').at(-1)}`)
 const { home, path, library, shared, versions, include, arrow } = JSON.parse(asked.stdout)
@@ -42,19 +59,23 @@ if (!shared) fail(`${python} has no shared libpython`)
 
 const folder = mkdtempSync(join(tmpdir(), 'offheap-judge-'))
 try {
-  const [addon, streams] = [join(folder, 'python.node'), join(folder, 'streams.so')]
+  const [addon, streams, gpu] = ['python.node', 'streams.so', 'gpu.so'].map((name) => join(folder, name))
   const source = (name) => join(root, '__test__', 'judge', name)
   const flags = ['-Wall', '-Werror', '-O1', '-shared', '-fPIC']
   try {
     execFileSync(process.env.CC ?? 'cc', ['-std=gnu11', ...flags, '-o', addon, source('python.c'), '-ldl'], { stdio: 'inherit' })
     // The very library that pyarrow has loaded.
-    const cpp = ['-std=c++20', ...flags, '-isystem', include, '-o', streams, source('streams.cpp'), arrow]
-    execFileSync(process.env.CXX ?? 'c++', cpp, { stdio: 'inherit' })
+    for (const [library, file] of [[streams, 'streams.cpp'], [gpu, 'gpu.cpp']]) {
+      const cpp = ['-std=c++20', ...flags, '-isystem', include, '-o', library, source(file), arrow, '-ldl']
+      execFileSync(process.env.CXX ?? 'c++', cpp, { stdio: 'inherit' })
+    }
   } catch (error) {
     fail(error.message)
   }
   console.log(`judges: ${versions}`)
-  const env = { ...process.env, PYTHONHOME: home, PYTHONPATH: path, OFFHEAP_LIBPYTHON: library, OFFHEAP_JUDGE: addon, OFFHEAP_JUDGE_STREAMS: streams }
+  const driver = gpuDriver()
+  console.log(`memory of a GPU: ${driver.double ? 'the test double of libcuda, not a GPU' : 'a GPU'}`)
+  const env = { ...process.env, PYTHONHOME: home, PYTHONPATH: path, OFFHEAP_LIBPYTHON: library, OFFHEAP_JUDGE: addon, OFFHEAP_JUDGE_STREAMS: streams, OFFHEAP_JUDGE_GPU: gpu, OFFHEAP_JUDGE_DRIVER: driver.library, OFFHEAP_CUDA_LIBRARY: driver.library }
   const judged = spawnSync(process.execPath, ['--expose-gc', join(root, '__test__', 'judge', 'judge.mjs')], { cwd: root, env, stdio: 'inherit' })
   process.exitCode = judged.status ?? 1
 } finally {

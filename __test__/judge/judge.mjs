@@ -5,6 +5,7 @@ import test from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { MemoryBuffer, systemMemoryPool } from 'offheap'
 import * as arrow from 'offheap/arrow'
+import * as cuda from 'offheap/cuda'
 import * as shm from 'offheap/shm'
 
 const python = createRequire(import.meta.url)(process.env.OFFHEAP_JUDGE)
@@ -293,6 +294,74 @@ test('we take the streams of Arrow C++, to the end or not', () => {
   run(`produce(${array}, 2, 1)`)
   assert.throws(() => arrow.unsafeFromArrowDeviceStream(array), code('NOT_SUPPORTED'))
   assert.equal(ask('streams.allocated() - before'), 0)
+})
+
+// The driver has to be started, which offheap/cuda does when it is first asked.
+assert.ok(cuda.isAvailable(), cuda.status().message)
+run(`
+gpu = ctypes.CDLL(${JSON.stringify(process.env.OFFHEAP_JUDGE_GPU)})
+gpu.gpu_error.restype = ctypes.c_char_p
+gpu.gpu_alive.restype = gpu.gpu_waits.restype = ctypes.c_int64
+gpu.gpu_take.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.POINTER(ctypes.c_int64), ctypes.c_char_p]
+gpu.gpu_make.argtypes = [ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int64, ctypes.c_uint8]
+
+def worked(code):
+    if code:
+        raise ValueError(gpu.gpu_error().decode())
+
+def gpu_take(array, schema):
+    length, ends = ctypes.c_int64(), ctypes.create_string_buffer(2)
+    worked(gpu.gpu_take(array, schema, length, ends))
+    return [length.value, *ends.raw]
+
+worked(gpu.gpu_start(${JSON.stringify(process.env.OFFHEAP_JUDGE_DRIVER)}.encode()))
+`)
+
+test('Arrow C++ waits for the event of our GPU memory, and reads what was written before it', async () => {
+  const device = cuda.device()
+  const pool = device.memoryManager.pool
+  const before = pool.bytesAllocated
+  const work = device.createStream()
+  for (const when of [() => ({ stream: work }), () => ({ event: work.record() })]) {
+    const waits = ask('gpu.gpu_waits()')
+    const there = device.memoryManager.allocateBuffer(1 << 20)
+    const filled = cuda.fill(there, 0x5a, { stream: work })
+    const handle = arrow.toArrowDevice(there, 'C', { offset: 10, ...when() })
+    there.dispose()
+    assert.deepEqual(ask(`gpu_take(${handle.arrayAddress}, ${handle.schemaAddress})`), [(1 << 20) - 10, 0x5a, 0x5a])
+    assert.equal(ask('gpu.gpu_waits()'), waits + 1)
+    assert.equal(handle.consumed, true)
+    await filled
+  }
+  for (let i = 0; i < 100 && pool.bytesAllocated > before; i += 1) await sleep(10)
+  assert.equal(pool.bytesAllocated, before)
+  const own = device.memoryManager.allocateBuffer(4096)
+  const filled = cuda.fill(own, 7)
+  const handle = arrow.toArrowDevice(own, 'C')
+  assert.deepEqual(ask(`gpu_take(${handle.arrayAddress}, ${handle.schemaAddress})`), [4096, 7, 7])
+  await filled
+  own.dispose()
+})
+
+test('we wait for the event of GPU memory of Arrow C++, in the call or on a stream', async () => {
+  const device = cuda.device()
+  for (const stream of [undefined, device.createStream()]) {
+    const { memory, array, schema } = places()
+    run(`worked(gpu.gpu_make(${array}, ${schema}, ${1 << 20}, 0x3c))`)
+    const { buffer, length, format } = arrow.unsafeFromArrowDevice(array, schema, { stream })
+    assert.deepEqual([format, length, buffer.device.typeName], ['C', 1 << 20, 'cuda'])
+    const back = device.allocateHostBuffer(1 << 20)
+    await cuda.copy(back, buffer)
+    assert.deepEqual([back.at(0), back.at(-1)], [0x3c, 0x3c])
+    assert.equal(ask('gpu.gpu_alive()'), 1)
+    buffer.dispose()
+    for (let i = 0; i < 100 && ask('gpu.gpu_alive()') > 0; i += 1) {
+      await device.synchronize()
+      await sleep(10)
+    }
+    assert.equal(ask('gpu.gpu_alive()'), 0)
+    memory.dispose()
+  }
 })
 
 test('NumPy imports tensors of every type, strided, of any shape, read-only', () => {
