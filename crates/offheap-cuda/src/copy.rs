@@ -94,14 +94,15 @@ pub(crate) unsafe fn start_between(
     let table = bound.table;
     match (to.gpu, from.gpu) {
         (Some(target), Some(source)) if target != source => {
-            let (target, source) = (crate::gpu::gpu(target)?, crate::gpu::gpu(source)?);
+            let target = crate::gpu::gpu(target)?.context()?;
+            let source = crate::gpu::gpu(source)?.context()?;
             // SAFETY: the caller's promise.
             check(table, "cuMemcpyPeerAsync", unsafe {
                 (table.memcpy_peer_async)(
                     to.address,
-                    target.context(),
+                    target,
                     from.address,
-                    source.context(),
+                    source,
                     size,
                     stream.raw(),
                 )

@@ -9,11 +9,13 @@ use std::ptr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// A GPU of this process: there to its end, as its primary context is, which other CUDA code of the
-/// process (PyTorch's, say) shares.
+/// process (PyTorch's, say) shares. The context is made when it is needed first: it takes hundreds of MiB of the
+/// GPU, and whoever lists GPUs uses few of them.
 pub(crate) struct Gpu {
     pub(crate) ordinal: i32,
     device: abi::Device,
-    context: abi::Context,
+    context: OnceLock<abi::Context>,
+    making: Mutex<()>,
     pub(crate) events: EventPool,
 }
 
@@ -23,7 +25,6 @@ unsafe impl Send for Gpu {}
 unsafe impl Sync for Gpu {}
 
 static GPUS: OnceLock<Vec<OnceLock<Gpu>>> = OnceLock::new();
-static MAKING: Mutex<()> = Mutex::new(());
 
 /// How many GPUs there are.
 ///
@@ -39,7 +40,7 @@ pub(crate) fn count() -> Result<i32> {
     Ok(count)
 }
 
-/// The GPU with an ordinal; its primary context is made at the first call.
+/// The GPU with an ordinal.
 ///
 /// # Errors
 /// - [`InvalidArgument`](ErrorKind::InvalidArgument) for an ordinal that no GPU has;
@@ -57,30 +58,16 @@ pub(crate) fn gpu(ordinal: i64) -> Result<&'static Gpu> {
     if let Some(gpu) = place.get() {
         return Ok(gpu);
     }
-    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(gpu) = place.get() {
-        return Ok(gpu);
-    }
-    let (mut device, mut context) = (0, ptr::null_mut());
-    // SAFETY: the out-pointers are ours.
-    unsafe {
-        let ordinal = ordinal as c_int;
-        check(
-            table,
-            "cuDeviceGet",
-            (table.device_get)(&raw mut device, ordinal),
-        )?;
-        check(
-            table,
-            "cuDevicePrimaryCtxRetain",
-            (table.device_primary_ctx_retain)(&raw mut context, device),
-        )?;
-    }
-    watch_exit();
+    let mut device = 0;
+    // SAFETY: the out-pointer is ours.
+    check(table, "cuDeviceGet", unsafe {
+        (table.device_get)(&raw mut device, ordinal as c_int)
+    })?;
     Ok(place.get_or_init(|| Gpu {
         ordinal: ordinal as i32,
         device,
-        context,
+        context: OnceLock::new(),
+        making: Mutex::new(()),
         events: EventPool::new(),
     }))
 }
@@ -109,6 +96,7 @@ impl Drop for Bound {
 impl Gpu {
     /// Makes the GPU's context current. Cost: one call of the driver, 10 to 20 ns, when it is already.
     pub(crate) fn bind(&self) -> Result<Bound> {
+        let context = self.context()?;
         let table = driver()?;
         let mut before = ptr::null_mut();
         // SAFETY: the out-pointer is ours; the context was retained for good.
@@ -118,17 +106,13 @@ impl Gpu {
                 "cuCtxGetCurrent",
                 (table.ctx_get_current)(&raw mut before),
             )?;
-            if before == self.context {
+            if before == context {
                 return Ok(Bound {
                     table,
                     before: None,
                 });
             }
-            check(
-                table,
-                "cuCtxSetCurrent",
-                (table.ctx_set_current)(self.context),
-            )?;
+            check(table, "cuCtxSetCurrent", (table.ctx_set_current)(context))?;
         }
         Ok(Bound {
             table,
@@ -136,8 +120,28 @@ impl Gpu {
         })
     }
 
-    pub(crate) fn context(&self) -> abi::Context {
-        self.context
+    /// The primary context, which is retained for good.
+    pub(crate) fn context(&self) -> Result<abi::Context> {
+        match self.context.get() {
+            Some(context) => Ok(*context),
+            None => self.make_context(),
+        }
+    }
+
+    #[cold]
+    fn make_context(&self) -> Result<abi::Context> {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(context) = self.context.get() {
+            return Ok(*context);
+        }
+        let table = driver()?;
+        let mut context = ptr::null_mut();
+        // SAFETY: the out-pointer is ours.
+        check(table, "cuDevicePrimaryCtxRetain", unsafe {
+            (table.device_primary_ctx_retain)(&raw mut context, self.device)
+        })?;
+        watch_exit();
+        Ok(*self.context.get_or_init(|| context))
     }
 
     pub(crate) fn location(&self) -> Location {
@@ -236,9 +240,9 @@ impl Gpu {
                 peer.location()
             )));
         }
-        let bound = self.bind()?;
+        let (bound, peer) = (self.bind()?, peer.context()?);
         // SAFETY: the peer's context was retained for good.
-        let code = unsafe { (bound.table.ctx_enable_peer_access)(peer.context, 0) };
+        let code = unsafe { (bound.table.ctx_enable_peer_access)(peer, 0) };
         if code == abi::PEER_ACCESS_ALREADY_ENABLED {
             return Ok(());
         }

@@ -197,7 +197,22 @@ fn no_memory_is_of_a_stream_that_each_thread_has_its_own_of() {
 /// Tells the child what to do.
 const PART: &str = "OFFHEAP_CUDA_ORDERS_PART";
 
-/// Not a test of its own: what breaks its process.
+/// How many contexts the double was asked for.
+fn contexts() -> u64 {
+    let path = std::env::var_os("OFFHEAP_CUDA_LIBRARY").unwrap();
+    // SAFETY: the double, which is loaded already; its function takes a C string.
+    unsafe {
+        let double = libloading::Library::new(path).unwrap();
+        let calls = double
+            .get::<unsafe extern "C" fn(*const std::ffi::c_char) -> u64>(
+                c"offheap_cuda_double_calls".to_bytes_with_nul(),
+            )
+            .unwrap();
+        calls(c"cuDevicePrimaryCtxRetain".as_ptr())
+    }
+}
+
+/// Not a test of its own: what breaks its process, or counts in it.
 #[test]
 fn child() {
     match std::env::var(PART).as_deref() {
@@ -215,6 +230,16 @@ fn child() {
             );
             assert!(second.synchronize().is_err());
             println!("TOLD");
+        }
+        Ok("lists") => {
+            let _first = gpu();
+            for gpu in offheap_cuda::devices() {
+                assert!(gpu.properties().unwrap().total_memory > 0);
+                assert!(gpu.can_access_peer(&gpu).unwrap());
+            }
+            println!("LISTED {}", contexts());
+            assert!(gpu().memory_info().unwrap().0 > 0);
+            println!("USED {}", contexts());
         }
         Ok("refuses") => {
             let there: Arc<dyn MemoryManager> = Arc::new(gpu().manager().unwrap());
@@ -252,6 +277,18 @@ fn whoever_waits_for_work_that_fails_is_told() {
     // On a GPU it takes a kernel to fail.
     if is_double() {
         assert!(said_by("fails", "").contains("TOLD"));
+    }
+}
+
+#[test]
+fn listing_gpus_makes_no_contexts() {
+    let _started = gpu();
+    if is_double() {
+        let said = said_by("lists", "");
+        assert!(
+            said.contains("LISTED 0") && said.contains("USED 1"),
+            "{said}"
+        );
     }
 }
 
