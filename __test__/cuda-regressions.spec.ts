@@ -191,6 +191,19 @@ onDouble('allocateBufferAsync collects garbage, and exposes the collector to nob
   t.deepEqual(found, [1 << 20, 'undefined', 'undefined', 'undefined'])
 })
 
+// It was out of memory, which callers answer by freeing and trying again.
+onDouble('a driver that has failed is not out of memory, to our pools either', async (t) => {
+  const script = `
+    const gpu = cuda.device()
+    const codes = []
+    for (const make of [() => gpu.allocateHostBuffer(64), () => gpu.createMemoryManager({ kind: 'pool' }).allocateBuffer(64), () => gpu.createMemoryManager({ kind: 'pool', initialSize: 1 << 20 })]) {
+      try { make() } catch (error) { codes.push([error.code, error.reason, /700/.test(error.message)]) }
+    }
+    console.log(JSON.stringify(codes))`
+  const found = printed<unknown[]>(t, await runCuda(script, { OFFHEAP_CUDA_DOUBLE_FAIL: 'cuMemHostAlloc:700,cuMemAlloc:700' }))
+  t.deepEqual(found, Array.from({ length: 3 }, () => ['ERR_OFFHEAP_DEVICE_UNAVAILABLE', 'driver-error', true]))
+})
+
 // Native code had opened it, and it stayed open.
 onGpu('an event of another process is opened, however its handle spells the GPU', async (t) => {
   const gpu = cuda.device()
