@@ -110,19 +110,19 @@ onGpu('a copy of a GPU’s whose sides overlap is refused: the driver does not s
 
 onGpu('a pool of the driver’s keeps to maxSize, whatever the driver knows of it', async (t) => {
   const gpu = cuda.device()
-  const manager = gpu.createMemoryManager({ kind: 'driver-pool', maxSize: 8 * MiB })
+  const manager = gpu.createMemoryManager({ kind: 'driver-pool', maxSize: 64 * MiB })
   using stream = gpu.createStream()
   const refused = (request: () => MemoryBuffer, allocated: number): void => {
     const error = throwsCode(t, request, 'ERR_OFFHEAP_OUT_OF_MEMORY') as unknown as Record<string, unknown>
-    t.deepEqual([error['limit'], error['allocated']], [8 * MiB, allocated])
+    t.deepEqual([error['limit'], error['allocated']], [64 * MiB, allocated])
   }
-  refused(() => manager.allocateBuffer(8 * MiB + 1), 0)
+  refused(() => manager.allocateBuffer(64 * MiB + 1), 0)
   {
-    using half = manager.allocateBuffer(4 * MiB)
-    refused(() => manager.on(stream).allocateBuffer(4 * MiB + 1), 4 * MiB)
-    t.is(half.size, 4 * MiB)
+    using half = manager.allocateBuffer(32 * MiB)
+    refused(() => manager.on(stream).allocateBuffer(32 * MiB + 1), 32 * MiB)
+    t.is(half.size, 32 * MiB)
   }
-  for (let round = 0; round < 3; round += 1) manager.allocateBuffer(8 * MiB).dispose()
+  for (let round = 0; round < 3; round += 1) manager.allocateBuffer(64 * MiB).dispose()
   throwsCode(t, () => gpu.createMemoryManager({ kind: 'driver-pool', initialSize: 2, maxSize: 1 }), 'ERR_OFFHEAP_INVALID_ARGUMENT')
   // 0 would be no limit at all to the driver.
   throwsCode(t, () => gpu.createMemoryManager({ kind: 'driver-pool', maxSize: 0 }), 'ERR_OFFHEAP_INVALID_ARGUMENT')
@@ -189,6 +189,19 @@ onDouble('allocateBufferAsync collects garbage, and exposes the collector to nob
     })`
   const found = printed<unknown[]>(t, await runNode(['-e', script], { env: cleanEnvironment(cudaEnvironment) }))
   t.deepEqual(found, [1 << 20, 'undefined', 'undefined', 'undefined'])
+})
+
+// It was out of memory, which callers answer by freeing and trying again.
+onDouble('a driver that has failed is not out of memory, to our pools either', async (t) => {
+  const script = `
+    const gpu = cuda.device()
+    const codes = []
+    for (const make of [() => gpu.allocateHostBuffer(64), () => gpu.createMemoryManager({ kind: 'pool' }).allocateBuffer(64), () => gpu.createMemoryManager({ kind: 'pool', initialSize: 1 << 20 })]) {
+      try { make() } catch (error) { codes.push([error.code, error.reason, /700/.test(error.message)]) }
+    }
+    console.log(JSON.stringify(codes))`
+  const found = printed<unknown[]>(t, await runCuda(script, { OFFHEAP_CUDA_DOUBLE_FAIL: 'cuMemHostAlloc:700,cuMemAlloc:700' }))
+  t.deepEqual(found, Array.from({ length: 3 }, () => ['ERR_OFFHEAP_DEVICE_UNAVAILABLE', 'driver-error', true]))
 })
 
 // Native code had opened it, and it stayed open.

@@ -11,24 +11,36 @@ import test from 'ava'
 import { cudaEnvironment, onGpu } from './support/cuda.js'
 import { cleanEnvironment, root, runNode } from './support.js'
 
-/** By the guide: what its reader has. */
+/** By the guide: what its reader has. Names of modules of one's own are of no piece. */
 const preambles: Record<string, string> = {
-  'docs/cuda.md': '',
+  'docs/cuda.md': `
+    const pieces = [new Uint8Array(1000), new Uint8Array(24)]`,
   'docs/arrow-and-dlpack.md': `
-    import { defaultMemoryPool } from 'offheap'
-    import { unsafeFromArrowDevice } from 'offheap/arrow'
-    const buffer = defaultMemoryPool().allocateBuffer(64 * 64 * 8)
+    import * as offheap from 'offheap'
+    import * as structs from 'offheap/arrow'
+    import * as gpus from 'offheap/cuda'
+    const buffer = offheap.defaultMemoryPool().allocateBuffer(64 * 64 * 8)
+    const [first, second] = [buffer.slice(0, 80), buffer.slice(80, 160)]
+    const given = structs.toArrowDevice(buffer, 'g')
+    const { arrayAddress, schemaAddress } = given
+    const there = buffer.copyTo(gpus.device())
+    const [stream, mine] = [gpus.device().createStream(), gpus.device().createStream()]
+    const event = stream.record()
+    const u = structs.toDlpack(there, 'float32')
+    const streamOfOtherAddon = 1n
+    const address = structs.toDlpack(there, 'float32').take()
     const otherAddon = {
-      import: (array: bigint, schema: bigint) => unsafeFromArrowDevice(array, schema).buffer.dispose(),
-      importTensor: (address: bigint) => unsafeFromDlpack(address).buffer.dispose(),
-      exportTensor: () => toDlpack(buffer, 'float32').take(),
+      import: (array: bigint, schema: bigint) => structs.unsafeFromArrowDevice(array, schema).buffer.dispose(),
+      importStream: (found: bigint) => found > 0n,
+      importTensor: (found: bigint) => structs.unsafeFromDlpack(found).buffer.dispose(),
+      exportTensor: () => structs.toDlpack(buffer, 'float32').take(),
     }`,
 }
 
-/** The pieces as one program. Lines that say \`// there\` are another process's. */
+/** The pieces as one program. Lines that say `// there` are another process's, and `fileStream` is the reader's. */
 function programOf(guide: string): string {
   const pieces = [...readFileSync(join(root, guide), 'utf8').matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map(([, piece = '']) => piece)
-  const lines = [preambles[guide]!, ...pieces].map((piece) => piece.split('\n').filter((line) => !line.includes('// there')))
+  const lines = [preambles[guide]!, ...pieces].map((piece) => piece.split('\n').filter((line) => !/\/\/ there$|fileStream/.test(line)))
   const isImport = (line: string): boolean => line.trimStart().startsWith('import ')
   const scopes = lines.map((piece) => `{\n${piece.filter((line) => !isImport(line)).join('\n')}`)
   return [...lines.flat().filter(isImport), ...scopes, '}'.repeat(scopes.length), "console.log('ran')", ''].join('\n')

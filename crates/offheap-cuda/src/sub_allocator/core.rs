@@ -253,8 +253,16 @@ impl<U: Upstream, S: Streams> Core<U, S> {
         Ok(())
     }
 
+    /// The error of a request that found nothing. A driver that has failed says so itself: no memory that anybody
+    /// frees would help.
     #[cold]
     pub(super) fn out_of_memory(&mut self, requested: u64, upstream: Option<Error>) -> Error {
+        let upstream = match upstream {
+            Some(error) if matches!(error.kind(), ErrorKind::DeviceUnavailable { .. }) => {
+                return error;
+            }
+            other => other,
+        };
         let report = OutOfMemoryReport {
             requested,
             allocated: self.statistics.allocated.current,
