@@ -16,7 +16,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// and a simulation alike. All of it is behind one lock, which may be held while upstream makes a
 /// chunk. Measured without contention (`bench_sub_allocator`, a 2-core Xeon): a small block of one
 /// stream takes 33 ns to allocate or free, the lock included, blocks of all sizes up to 1 MiB 58 ns
-/// with 100 live and 93 ns with 100,000; a driver's event is not in these figures.
+/// with 100 live and 93 ns with 100,000; a driver's event is not in these figures. Threads take turns:
+/// two with a stream and 1,000 blocks each get as many operations done as one does, 73 ns each
+/// where one takes 71 ns and two pools 49 ns, and four are no slower (on a busy machine).
 ///
 /// - **Small blocks**, up to 32 KiB, are slots of slabs: O(1), and a slab of up to 256 blocks is one
 ///   cache line, so the cost does not depend on how many blocks are live.
