@@ -245,7 +245,7 @@ onPools('exportable pools: another process opens slices of several buffers, as o
   })
 })
 
-onPools('exportable pools: an event says when the bytes are there, and the export does not wait for them', async (t) => {
+onPools('exportable pools: an event says when the bytes are there', async (t) => {
   await withPeer(t, async (peer) => {
     const gpu = cuda.device()
     using stream = gpu.createStream()

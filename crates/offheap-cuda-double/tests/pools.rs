@@ -406,3 +406,40 @@ fn random_work_adds_up() {
     assert!(used_high > 0 && reserved_high >= used_high);
     assert_eq!(free_bytes(), before);
 }
+
+#[test]
+fn a_pool_for_several_processes_keeps_its_memory_to_its_end() {
+    let _double = Double::new(&[]);
+    let mut shared = NULL;
+    let handles = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    assert_eq!(
+        unsafe { pool::cuMemPoolCreate(&mut shared, &properties(handles, 0)) },
+        0
+    );
+    let stream = new_stream();
+    assert_eq!(
+        free_async(allocate_from(shared, 40 * MIB, stream), stream),
+        0
+    );
+    assert_eq!(sync(stream), 0);
+    let reserved = get(shared, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT);
+    assert!(reserved >= 40 * MIB, "the threshold is 0: {reserved}");
+    assert_eq!(unsafe { pool::cuMemPoolTrimTo(shared, 0) }, 0);
+    assert_eq!(get(shared, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT), reserved);
+    assert_eq!(unsafe { pool::cuMemPoolDestroy(shared) }, 0);
+    // All that the device has can be had again.
+    let all = allocate((4 << 30) - 512);
+    assert_eq!(free(all), 0);
+}
+
+#[test]
+fn without_handles_there_is_no_pool_for_several_processes() {
+    let _double = Double::new(&[("POOL_HANDLES", "0")]);
+    let mut shared = NULL;
+    let handles = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    assert_eq!(
+        unsafe { pool::cuMemPoolCreate(&mut shared, &properties(handles, 0)) },
+        801
+    );
+    assert!(!create(0).is_null());
+}

@@ -50,9 +50,7 @@ fn of_nothing(device: [u8; 16]) -> CudaIpcHandle {
 ///
 /// The maker keeps the buffer until the others have closed theirs: the driver does not, and of a pool's memory
 /// demands it. Of an exportable pool's buffer, this waits until its allocation has its turn in its stream, as
-/// the driver asks; that its bytes are there is for an [event](create_shared_event) to say.
-///
-/// [create_shared_event]: crate::create_shared_event
+/// the driver asks; that its bytes are there is for an [event](crate::create_shared_event) to say.
 ///
 /// # Errors
 /// - [`NotSupported`](offheap::ErrorKind::NotSupported) for memory that is no GPU's, was opened from another process,
