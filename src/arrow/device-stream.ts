@@ -150,7 +150,7 @@ export function toArrowDeviceStream(buffers: readonly MemoryBuffer[], format: st
   checkString(format, 'format')
   const { event, stream } = producerMoment(options)
   if (!isArray(buffers)) throw wrongType('buffers', 'an array of buffers', buffers)
-  const ids = arrayElements(buffers, 'buffers').map((buffer) => exportedId(buffer))
+  const ids = arrayElements(buffers, 'buffers', (buffer) => exportedId(buffer))
   return makeHandle(native.arrowStreamExport(ids, format, event, stream))
 }
 

@@ -214,11 +214,11 @@ export class CudaBufferReader implements MemoryReader {
   willNeed(ranges: readonly ByteRange[]): void {
     const self = CudaBufferReader.#open(this)
     if (!isArray(ranges)) throw wrongType('ranges', 'an array', ranges)
-    for (const range of arrayElements(ranges, 'ranges')) {
-      if (typeof range !== 'object' || range === null) throw wrongType('range', 'an object with offset and length', range)
-      const offset = checkPosition(property(range, 'offset', 'range.offset'), 'range.offset')
-      CudaBufferReader.#available(self, offset, checkSize(property(range, 'length', 'range.length'), 'range.length'))
-    }
+    arrayElements(ranges, 'ranges', (range, name) => {
+      if (typeof range !== 'object' || range === null) throw wrongType(name, 'an object with offset and length', range)
+      const offset = checkPosition(property(range, 'offset', `${name}.offset`), `${name}.offset`)
+      CudaBufferReader.#available(self, offset, checkSize(property(range, 'length', `${name}.length`), `${name}.length`))
+    })
   }
 
   /**
