@@ -213,6 +213,13 @@ impl Driver {
         }
     }
 
+    /// Whether a context returns an error from now on.
+    pub(crate) fn has_failed(&self, context: u64) -> bool {
+        self.contexts
+            .get(&context)
+            .is_none_or(|context| context.error != 0)
+    }
+
     /// The device of the calling thread's context.
     ///
     /// # Errors

@@ -257,6 +257,8 @@ fn run_first(mut guard: Guard, id: u64) -> (Guard, Step) {
                 perform(&operation.work, operation.moved, operation.work.bytes());
                 guard = lock();
             }
+            // `cuLaunchHostFunc`: "the function will not be called in the event of an error in the CUDA context".
+            Work::Host { .. } if driver.has_failed(context) => {}
             Work::Host {
                 function: Some(function),
                 argument,

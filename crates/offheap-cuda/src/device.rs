@@ -9,9 +9,10 @@ use crate::memory::{CudaSource, DriverPoolOptions, RegisteredMemory};
 use crate::stream::CudaStream;
 use crate::sub_allocator::SubAllocatorOptions;
 use offheap::{
-    Block, Device, DeviceType, Error, Location, MemoryManager, Pool, Result, Stream,
-    register_device_mapper,
+    Block, Device, DeviceType, Error, Location, MemoryManager, MutableDeviceBuffer, Pool, Result,
+    Stream, register_device_mapper,
 };
+use std::any::Any;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
 /// A GPU (Arrow's `CudaDevice`): a plain handle, of its own memory, or of memory of one of the other kinds
@@ -156,6 +157,54 @@ impl CudaDevice {
     /// What the driver says.
     pub fn create_stream(&self, priority: Option<i32>) -> Result<CudaStream> {
         CudaStream::create(self.gpu, priority)
+    }
+
+    /// As [`create_stream`](Self::create_stream), of one that does what other libraries give the
+    /// [legacy default stream](Self::default_stream) in order with its own work: each waits for the other.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn create_blocking_stream(&self, priority: Option<i32>) -> Result<CudaStream> {
+        CudaStream::create_blocking(self.gpu, priority)
+    }
+
+    /// `size` bytes of this GPU's memory at `address` that another library has (pyarrow's `foreign_buffer`), used in the
+    /// order of [`manager`](Self::manager)'s stream. `owner` is dropped with the last handle; nobody counts the bytes.
+    ///
+    /// # Errors
+    /// - [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) when the driver knows the first or the last byte as no memory
+    ///   of this GPU's: an address that is stale, say, or the CPU's;
+    /// - what the driver says.
+    ///
+    /// # Safety
+    /// - all bytes between are memory of this GPU's, and stay so until `owner` is dropped;
+    /// - nobody else writes them but in the order of the stream.
+    pub unsafe fn foreign<O: Any + Send + Sync>(
+        &self,
+        address: u64,
+        size: usize,
+        owner: O,
+    ) -> Result<MutableDeviceBuffer> {
+        let wrong = || {
+            Error::invalid_argument(
+                "address",
+                format_args!("{address:#x} for {size} bytes"),
+                "memory of this GPU's, from its first byte to its last",
+            )
+        };
+        let last = address.checked_add(size.saturating_sub(1) as u64);
+        for byte in [Some(address), last] {
+            if !self.gpu.has_address(byte.ok_or_else(wrong)?)? {
+                return Err(wrong());
+            }
+        }
+        let manager: Arc<dyn MemoryManager> = Arc::new(self.manager()?);
+        let start = std::ptr::with_exposed_provenance_mut(address as usize);
+        let start = std::ptr::NonNull::new(start).ok_or_else(wrong)?;
+        // SAFETY: the caller's promise.
+        let block = unsafe { Block::foreign_at(start, size, self.gpu.location(), owner)? };
+        // SAFETY: the range is the block's; the rest is the caller's promise.
+        Ok(unsafe { MutableDeviceBuffer::from_block(block, 0, size, manager) })
     }
 
     /// The legacy default stream.

@@ -244,6 +244,37 @@ impl Gpu {
         check(bound.table, "cuCtxEnablePeerAccess", code)
     }
 
+    /// Whether an address is one of this GPU's own memory.
+    pub(crate) fn has_address(&self, address: u64) -> Result<bool> {
+        let bound = self.bind()?;
+        let (mut kind, mut ordinal): (c_uint, c_int) = (0, -1);
+        // SAFETY: both attributes are as wide as the out-pointers are, which are ours; the driver looks the address up
+        // and does not use it.
+        let codes = unsafe {
+            let ask = bound.table.pointer_get_attribute;
+            [
+                ask(
+                    (&raw mut kind).cast(),
+                    abi::pointer_attribute::MEMORY_TYPE,
+                    address,
+                ),
+                ask(
+                    (&raw mut ordinal).cast(),
+                    abi::pointer_attribute::DEVICE_ORDINAL,
+                    address,
+                ),
+            ]
+        };
+        for code in codes {
+            match code {
+                abi::SUCCESS => {}
+                abi::INVALID_VALUE => return Ok(false),
+                code => return Err(failed(bound.table, "cuPointerGetAttribute", code)),
+            }
+        }
+        Ok(kind == abi::MEMORYTYPE_DEVICE && ordinal == self.ordinal)
+    }
+
     /// Waits for everything that the GPU was given by this process.
     pub(crate) fn synchronize(&self) -> Result<()> {
         let bound = self.bind()?;

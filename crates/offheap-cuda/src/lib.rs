@@ -52,6 +52,6 @@ pub use ipc::{
     open_event, open_memory,
 };
 pub use manager::{AllocatorStatistics, CudaMemoryManager};
-pub use memory::{DriverPoolOptions, DriverPoolStatistics, RegisteredMemory};
+pub use memory::{DriverPoolOptions, DriverPoolStatistics, RegisteredMemory, memory_key};
 pub use staged::copy_staged;
 pub use stream::CudaStream;

@@ -22,6 +22,7 @@ pub(crate) const PEER_ACCESS_ALREADY_ENABLED: Result = 704;
 pub(crate) const NOT_READY: Result = 600;
 pub(crate) const NOT_SUPPORTED: Result = 801;
 
+pub(crate) const STREAM_DEFAULT: c_uint = 0;
 pub(crate) const STREAM_NON_BLOCKING: c_uint = 1;
 /// `CU_STREAM_PER_THREAD`.
 pub(crate) const STREAM_PER_THREAD: usize = 2;
@@ -42,6 +43,15 @@ pub(crate) mod attribute {
     pub(crate) const CONCURRENT_MANAGED_ACCESS: c_uint = 89;
     pub(crate) const MEMORY_POOLS_SUPPORTED: c_uint = 115;
 }
+
+pub(crate) mod pointer_attribute {
+    use std::ffi::c_uint;
+    pub(crate) const MEMORY_TYPE: c_uint = 2;
+    pub(crate) const DEVICE_ORDINAL: c_uint = 9;
+}
+
+/// `CU_MEMORYTYPE_DEVICE`.
+pub(crate) const MEMORYTYPE_DEVICE: c_uint = 2;
 
 pub(crate) mod pool_attribute {
     use std::ffi::c_uint;

@@ -75,6 +75,7 @@ table! {
     mem_host_unregister = "cuMemHostUnregister" (*mut c_void);
     mem_host_get_device_pointer = "cuMemHostGetDevicePointer_v2" (*mut DevicePtr, *mut c_void, c_uint);
     mem_get_address_range = "cuMemGetAddressRange_v2" (*mut DevicePtr, *mut usize, DevicePtr);
+    pointer_get_attribute = "cuPointerGetAttribute" (*mut c_void, c_uint, DevicePtr);
     memcpy_async = "cuMemcpyAsync" (DevicePtr, DevicePtr, usize, Stream);
     memcpy_htod_async = "cuMemcpyHtoDAsync_v2" (DevicePtr, *const c_void, usize, Stream);
     memcpy_dtoh_async = "cuMemcpyDtoHAsync_v2" (*mut c_void, DevicePtr, usize, Stream);
@@ -82,6 +83,8 @@ table! {
     memcpy_peer_async = "cuMemcpyPeerAsync" (DevicePtr, Context, DevicePtr, Context, usize, Stream);
     memset_d8_async = "cuMemsetD8Async" (DevicePtr, u8, usize, Stream);
     stream_create = "cuStreamCreateWithPriority" (*mut Stream, c_uint, c_int);
+    stream_get_flags = "cuStreamGetFlags" (Stream, *mut c_uint);
+    stream_get_priority = "cuStreamGetPriority" (Stream, *mut c_int);
     stream_destroy = "cuStreamDestroy_v2" (Stream);
     stream_synchronize = "cuStreamSynchronize" (Stream);
     stream_query = "cuStreamQuery" (Stream);

@@ -3,6 +3,7 @@
 
 mod adaptors;
 mod basics;
+mod foreign;
 mod processes;
 mod staged;
 mod where_it_runs;
