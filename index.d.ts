@@ -211,6 +211,9 @@ export declare function cudaExportMemory(buffer: number): NativeCudaMemoryHandle
 /** Fills a buffer in the order of a stream, 0 for the memory's own; settled when it is done. */
 export declare function cudaFill(target: number, offset: number, length: number, byte: number, stream: number): Promise<void>
 
+/** Memory of a GPU that another library has. The TypeScript layer keeps its owner. */
+export declare function cudaForeign(device: number, address: bigint, size: number): number
+
 /** A new manager of a GPU's memory; only pools of the driver's can be exportable. */
 export declare function cudaManagerCreate(device: number, kind: string, initialSize: number, maxSize: number, releaseThreshold: number, exportable: boolean): number
 
@@ -238,6 +241,12 @@ export declare function cudaManagerTrim(manager: number, keepBytes: number): voi
 /** Free and all bytes, in words 0 and 1. */
 export declare function cudaMemoryInfo(device: number): void
 
+/** The same for a manager's memory. */
+export declare function cudaMemoryOfManager(manager: number): number
+
+/** What stands for the memory that a pool leads to, the same for all pools and streams of it; 0 for memory of no GPU's. */
+export declare function cudaMemoryOfPool(pool: number): number
+
 /** Opens an event that another process named. */
 export declare function cudaOpenEvent(handle: NativeCudaEventHandle): number
 
@@ -254,7 +263,7 @@ export declare function cudaRegisterHost(buffer: number): number
 export declare function cudaStatus(): NativeCudaStatus
 
 /** A new stream. */
-export declare function cudaStreamCreate(device: number, priority: number): number
+export declare function cudaStreamCreate(device: number, priority: number, blocking: boolean): number
 
 /** The stream of the GPU's default manager. */
 export declare function cudaStreamDefault(device: number): number
@@ -262,8 +271,17 @@ export declare function cudaStreamDefault(device: number): number
 /** Lets a stream's handle go; work that was given to it is done. */
 export declare function cudaStreamDrop(stream: number): void
 
+/** Whether a stream and CUDA's legacy default stream wait for each other. */
+export declare function cudaStreamIsBlocking(stream: number): boolean
+
 /** Whether all work of the stream is done. */
 export declare function cudaStreamIsComplete(stream: number): boolean
+
+/** CUDA's legacy default stream. */
+export declare function cudaStreamLegacy(device: number): number
+
+/** How urgent a stream's work is. */
+export declare function cudaStreamPriority(stream: number): number
 
 /** Settled when what the stream has now is done. */
 export declare function cudaStreamSynchronize(stream: number): Promise<void>

@@ -250,6 +250,84 @@ onGpu('managed memory is read by both', (t) => {
   t.is(bytesOf(there, cpu), '07'.repeat(4096))
 })
 
+onGpu('#84 contexts: GPUs do not disturb each other, and every thread has the one it needs', async (t) => {
+  const gpus = cuda.devices()
+  const bytes = pattern(3000)
+  using source = MemoryBuffer.from(bytes)
+  // By turns, so that each call finds another GPU's context than its own, where there is one.
+  const made = gpus.map((gpu) => source.copyTo(gpu))
+  const streams = gpus.map((gpu) => gpu.createStream())
+  const events = streams.map((stream) => stream.record())
+  const more = gpus.map((gpu, index) => gpu.memoryManager.on(streams[index]!).allocateBuffer(3000))
+  await Promise.all(more.map((buffer, index) => cuda.copy(buffer, made[index]!, { stream: streams[index]! })))
+  for (const [index, gpu] of gpus.entries()) {
+    t.is(made[index]!.device, gpu)
+    t.is(more[index]!.device, gpu)
+    t.is(events[index]!.device, gpu)
+    t.true(events[index]!.isComplete)
+    t.is(bytesOf(more[index]!, cpu), hex(bytes))
+  }
+  if (gpus.length > 1) {
+    throwsCode(t, () => streams[0]!.record(events[1]), 'ERR_OFFHEAP_INVALID_ARGUMENT')
+    throwsCode(t, () => gpus[0]!.memoryManager.on(streams[1]!), 'ERR_OFFHEAP_INVALID_ARGUMENT')
+  }
+  // A device has one address for a buffer, however often it is asked.
+  t.is(made[0]!.slice(0).address, made[0]!.address)
+  for (const each of [...made, ...more, ...streams, ...events]) each.dispose()
+})
+
+onGpu('#141 memory of another library: used in place, its owner kept; addresses that are none of this GPU’s are refused', async (t) => {
+  const gpu = cuda.device()
+  const library = gpu.createMemoryManager({ kind: 'plain' })
+  const theirs = MemoryBuffer.from(pattern(1000)).copyTo(library)
+  const { address } = theirs
+  const counted = held(gpu.memoryManager.pool!)
+  let owner: object | undefined = {}
+  const watched = new WeakRef(owner)
+  const buffer = gpu.unsafeForeign(address, 1000, owner)
+  owner = undefined
+  t.deepEqual([buffer.size, buffer.address, buffer.isCpu, buffer.isMutable, buffer.device], [1000, address, false, true, gpu])
+  t.true(buffer.memoryManager.equals(gpu.memoryManager))
+  t.deepEqual(held(gpu.memoryManager.pool!), counted, 'nobody counts it')
+  t.is(bytesOf(buffer, cpu), hex(pattern(1000)))
+  await cuda.fill(buffer, 5, { offset: 10, length: 2 })
+  t.is(bytesOf(theirs.slice(9, 4), cpu), hex(Uint8Array.of(pattern(1000)[9]!, 5, 5, pattern(1000)[12]!)))
+  throwsCode(t, () => buffer.at(0), 'ERR_OFFHEAP_NOT_SUPPORTED')
+  throwsCode(t, () => buffer.share(), 'ERR_OFFHEAP_NOT_SUPPORTED')
+  const slice = buffer.slice(100, 10)
+  buffer.dispose()
+  t.false(await collectUntil(() => watched.deref() === undefined, 3))
+  t.is(bytesOf(slice, cpu), hex(pattern(1000).subarray(100, 110)))
+  slice.dispose()
+  t.true(await collectUntil(() => watched.deref() === undefined))
+
+  using inner = gpu.unsafeForeign(Number(address) + 10, 0, undefined)
+  t.is(inner.size, 0)
+  const next = 2n ** 47n - 8192n
+  using plain = defaultMemoryPool().allocateBuffer(10)
+  for (const [where, size] of [
+    [0n, 1],
+    [next, 1],
+    [-1n, 1],
+    [2n ** 64n - 1n, 2],
+    [2n ** 64n, 1],
+    [plain.address, 10],
+    [-1, 1],
+    [0.5, 1],
+    ['1', 1],
+    [undefined, 1],
+    [address, -1],
+    [address, 2 ** 53],
+  ] as const) {
+    throwsCode(t, () => gpu.unsafeForeign(where as bigint, size, undefined), 'ERR_OFFHEAP_INVALID_ARGUMENT')
+  }
+  throwsCode(t, () => gpu.unsafeForeign(address, 2 ** 50, undefined), 'ERR_OFFHEAP_OUT_OF_RANGE')
+  const other = cuda.devices()[1]
+  if (other !== undefined) throwsCode(t, () => other.unsafeForeign(address, 10, undefined), 'ERR_OFFHEAP_INVALID_ARGUMENT')
+  theirs.dispose()
+  throwsCode(t, () => gpu.unsafeForeign(address, 1000, undefined), 'ERR_OFFHEAP_INVALID_ARGUMENT', 'this GPU')
+})
+
 onGpu('memory of another GPU is copied', (t) => {
   const other = cuda.devices()[1]
   if (other === undefined) {
@@ -299,6 +377,95 @@ onDouble('when memory runs out: cached memory goes back, callbacks run, and the 
   t.throws(() => manager.allocateBuffer(40 * MiB), { instanceOf: RangeError, message: 'mine' })
   fail()
   throwsCode(t, () => manager.onOutOfMemory(1 as never), 'ERR_OFFHEAP_INVALID_ARGUMENT')
+})
+
+onDouble('when memory runs out: copies, pools and limits over the manager’s ask its callbacks, too', async (t) => {
+  const gpu = cuda.device()
+  const manager = gpu.createMemoryManager({ kind: 'driver-pool', maxSize: 64 * MiB })
+  using source = defaultMemoryPool().allocateBuffer(40 * MiB)
+  source.fill(7)
+  const limited = manager.pool!.limit(50 * MiB, { name: 'a request' })
+  using stream = gpu.createStream()
+  const requests: Record<string, () => MemoryBuffer> = {
+    'manager.allocateBuffer': () => manager.allocateBuffer(40 * MiB),
+    'pool.allocateBuffer': () => manager.pool!.allocateBuffer(40 * MiB),
+    'pool.allocateBuffer with options': () => manager.pool!.allocateBuffer(40 * MiB, { alignment: 4096, zeroFill: true }),
+    'a limit’s': () => limited.allocateBuffer(40 * MiB),
+    'the manager of a limit': () => gpu.memoryManagerOf(limited).allocateBuffer(40 * MiB),
+    'on a stream': () => manager.on(stream).allocateBuffer(40 * MiB),
+    'the pool of a stream': () => manager.on(stream).pool!.allocateBuffer(40 * MiB),
+    copyTo: () => source.copyTo(manager),
+    'copyTo a limit’s manager': () => source.copyTo(gpu.memoryManagerOf(limited)),
+    'copyTo of JavaScript’s bytes': () => MemoryBuffer.wrap(source.asUint8Array()).copyTo(manager),
+    viewOrCopyTo: () => source.viewOrCopyTo(manager),
+    'viewOrCopyTo of JavaScript’s bytes': () => MemoryBuffer.wrap(source.asUint8Array()).viewOrCopyTo(manager),
+  }
+  for (const [title, request] of Object.entries(requests)) {
+    throwsCode(
+      t,
+      () => {
+        using kept = manager.allocateBuffer(40 * MiB)
+        return [kept, request()]
+      },
+      'ERR_OFFHEAP_OUT_OF_MEMORY',
+    )
+    const spare = [manager.allocateBuffer(40 * MiB)]
+    const seen: unknown[] = []
+    const end = manager.onOutOfMemory(({ requested, attempt, error }) => {
+      seen.push([requested >= 40 * MiB, attempt, error.code])
+      // What it asks for itself is refused at once.
+      throwsCode(t, () => manager.allocateBuffer(40 * MiB), 'ERR_OFFHEAP_OUT_OF_MEMORY')
+      spare.pop()?.dispose()
+      return true
+    })
+    {
+      using made = request()
+      t.is(made.size, 40 * MiB, title)
+      t.deepEqual(seen, [[true, 0, 'ERR_OFFHEAP_OUT_OF_MEMORY']], title)
+      using end = made.slice(made.size - 2)
+      if (/[cC]opyTo/.test(title)) t.is(bytesOf(end, cpu), '0707', title)
+    }
+    end()
+    end()
+    // What was freed in the order of the other stream is gone for this one when that has come there.
+    await gpu.synchronize()
+  }
+  // A limit of its own counts: room under it is room, too.
+  {
+    const spare = [limited.allocateBuffer(30 * MiB)]
+    const end = manager.onOutOfMemory(() => spare.splice(0).map((buffer) => buffer.dispose()).length > 0)
+    using made = limited.allocateBuffer(30 * MiB)
+    t.is(made.size, 30 * MiB)
+    const error = throwsCode(t, () => limited.allocateBuffer(30 * MiB), 'ERR_OFFHEAP_OUT_OF_MEMORY', "'a request'") as unknown as Record<string, unknown>
+    t.deepEqual([error['requested'], error['limit'], error['allocated']], [30 * MiB, 50 * MiB, 30 * MiB])
+    end()
+  }
+  // Who makes room may dispose of what was to be copied.
+  {
+    using full = manager.allocateBuffer(40 * MiB)
+    const gone = defaultMemoryPool().allocateBuffer(40 * MiB)
+    let asked = 0
+    const end = manager.onOutOfMemory(() => {
+      asked += 1
+      gone.dispose()
+      return true
+    })
+    throwsCode(t, () => gone.copyTo(manager), 'ERR_OFFHEAP_DISPOSED')
+    throwsCode(t, () => gone.viewOrCopyTo(manager), 'ERR_OFFHEAP_DISPOSED')
+    t.is(asked, 1)
+    // One that always says so is believed 16 times.
+    asked = 0
+    throwsCode(t, () => manager.pool!.allocateBuffer(40 * MiB), 'ERR_OFFHEAP_OUT_OF_MEMORY')
+    t.is(asked, 16)
+    // Other memory has other callbacks, and none.
+    using other = defaultMemoryPool().limit(10)
+    throwsCode(t, () => other.allocateBuffer(11), 'ERR_OFFHEAP_OUT_OF_MEMORY')
+    throwsCode(t, () => gpu.createMemoryManager({ kind: 'pool', maxSize: MiB }).pool!.allocateBuffer(2 * MiB), 'ERR_OFFHEAP_OUT_OF_MEMORY')
+    t.is(asked, 16)
+    end()
+    t.is(full.size, 40 * MiB)
+  }
+  t.is(manager.pool!.liveAllocations, 0)
 })
 
 onDouble('allocateBufferAsync collects what was forgotten before it gives up', async (t) => {

@@ -34,6 +34,55 @@ onGpu('#82 #83 streams: made, used, disposed', async (t) => {
   throwsCode(t, () => Reflect.construct(cuda.CudaEvent, []), 'ERR_OFFHEAP_INVALID_ARGUMENT')
 })
 
+onGpu('#82 #83 streams: a priority, and whether they wait for the legacy default stream', async (t) => {
+  const gpu = cuda.device()
+  using usual = gpu.createStream()
+  using urgent = gpu.createStream({ priority: -(2 ** 31) })
+  using blocking = gpu.createStream({ blocking: true, priority: 2 ** 31 - 1 })
+  t.deepEqual([usual.blocking, urgent.blocking, blocking.blocking], [false, false, true])
+  t.is(usual.priority, 0)
+  t.true(urgent.priority <= 0 && urgent.priority > -(2 ** 31), 'the nearest that there is')
+  t.true(blocking.priority >= 0 && blocking.priority < 2 ** 31 - 1)
+  const legacy = gpu.legacyStream
+  t.true(legacy.blocking)
+  await legacy.synchronize()
+  // Nothing but the streams' own order: no event, nothing awaited.
+  using there = gpu.memoryManager.on(blocking).allocateBuffer(4 * MiB)
+  using back = gpu.allocateHostBuffer(4 * MiB)
+  await blocking.synchronize()
+  for (const value of [1, 2, 3]) {
+    const filled = cuda.fill(there, value, { stream: blocking })
+    await cuda.copy(back, there, { stream: legacy })
+    t.deepEqual([back.at(0), back.at(-1)], [value, value])
+    await filled
+  }
+  for (const wrong of [1, 'yes', null]) throwsCode(t, () => gpu.createStream({ blocking: wrong as never }), 'ERR_OFFHEAP_INVALID_ARGUMENT')
+  blocking.dispose()
+  throwsCode(t, () => blocking.priority, 'ERR_OFFHEAP_DISPOSED')
+  throwsCode(t, () => blocking.blocking, 'ERR_OFFHEAP_DISPOSED')
+  legacy.dispose()
+  await gpu.legacyStream.synchronize()
+})
+
+onDouble('the legacy default stream waits for a blocking stream that is slow, and for no other', async (t) => {
+  const result = await runCuda(
+    `const gpu = cuda.device()
+     const said = []
+     for (const blocking of [true, false]) {
+       const stream = gpu.createStream({ blocking })
+       const there = gpu.memoryManager.on(stream).allocateBuffer(2 ** 22)
+       await stream.synchronize()
+       const filled = cuda.fill(there, 1, { stream })
+       await gpu.legacyStream.synchronize()
+       said.push(stream.isComplete)
+       await filled
+     }
+     console.log(JSON.stringify(said))`,
+    { OFFHEAP_CUDA_DOUBLE_STREAM_SPEED: String(2 ** 24) },
+  )
+  t.deepEqual(printed(t, result), [true, false])
+})
+
 onGpu('#80 #81 events: recorded, awaited, timed; one stream waits for another', async (t) => {
   const gpu = cuda.device()
   using first = gpu.createStream()
@@ -298,12 +347,66 @@ onDouble('what the driver says of the work rejects its promise', async (t) => {
   await turns()
 })
 
+for (const [what, code] of [
+  ['fails', 719],
+  ['is destroyed', 709],
+] as const) {
+  onDouble(`a context that ${what} while work is pending: the driver calls nobody, and every promise rejects`, async (t) => {
+    const result = await runCuda(
+      `const gpu = cuda.device()
+       const stream = gpu.createStream()
+       const size = 2 ** 20
+       const there = gpu.memoryManager.on(stream).allocateBuffer(size)
+       const locked = gpu.allocateHostBuffer(size)
+       const plain = offheap.defaultMemoryPool().allocateBuffer(size)
+       const registered = offheap.defaultMemoryPool().allocateBuffer(size)
+       const registration = cuda.registerHost(registered)
+       const reader = new cuda.CudaBufferReader(there)
+       const writer = new cuda.CudaBufferWriter(there, { bufferSize: 100 })
+       const work = {
+         fill: cuda.fill(there, 1, { stream }),
+         copy: cuda.copy(there, locked, { stream }),
+         staged: cuda.copy(plain, there, { stream }),
+         registered: cuda.copy(there, registered, { stream }),
+         javascript: cuda.copy(new Uint8Array(10), there, { stream, length: 10 }),
+         read: reader.readIntoAsync(new Uint8Array(100)),
+         write: writer.writeAsync(new Uint8Array(1000)),
+         synchronize: stream.synchronize(),
+         event: stream.record().completed(),
+       }
+       const said = {}
+       for (const [name, promise] of Object.entries(work)) said[name] = await promise.then(() => 'done', (error) => [error.code, error.reason, /cuStreamQuery/.test(error.message)])
+       console.log(JSON.stringify(said))
+       process.exit(0)`,
+      // The work takes eleven days: nothing ends it but the error.
+      { OFFHEAP_CUDA_DOUBLE_STREAM_SPEED: '1', OFFHEAP_CUDA_DOUBLE_FAIL: `cuStreamQuery:${code}` },
+    )
+    const said = printed<Record<string, unknown>>(t, result)
+    const names = ['fill', 'copy', 'staged', 'registered', 'javascript', 'read', 'write', 'synchronize', 'event']
+    t.deepEqual(said, Object.fromEntries(names.map((name) => [name, ['ERR_OFFHEAP_DEVICE_UNAVAILABLE', 'driver-error', true]])))
+  })
+}
+
+onDouble('work that is slow is left alone', async (t) => {
+  const result = await runCuda(
+    `const gpu = cuda.device()
+     const stream = gpu.createStream()
+     const there = gpu.memoryManager.on(stream).allocateBuffer(2 ** 22)
+     await stream.synchronize()
+     // Half a second: the watch looks more than once, and nothing is wrong.
+     await cuda.fill(there, 1, { stream })
+     console.log(JSON.stringify(there.slice(2 ** 22 - 2).copyTo(offheap.cpuDevice()).toHex()))`,
+    { OFFHEAP_CUDA_DOUBLE_STREAM_SPEED: String(2 ** 23) },
+  )
+  t.is(printed(t, result), '0101')
+})
+
 onGpu('methods and getters refuse whatever is not of their class', async (t) => {
   const gpu = cuda.device()
   using stream = gpu.createStream()
   const others: unknown[] = [undefined, null, {}, 1, Object.create(cuda.CudaStream.prototype), Object.create(cuda.CudaDevice.prototype), stream, gpu, cuda]
   const skipped = new Set<PropertyKey>(['constructor', Symbol.toStringTag, Symbol.for('nodejs.util.inspect.custom')])
-  for (const Class of [cuda.CudaDevice, cuda.CudaMemoryManager, cuda.CudaStream, cuda.CudaEvent, cuda.HostRegistration]) {
+  for (const Class of [cuda.CudaDevice, cuda.CudaMemoryManager, cuda.CudaStream, cuda.CudaEvent, cuda.HostRegistration, cuda.CudaBufferReader, cuda.CudaBufferWriter]) {
     for (const key of Reflect.ownKeys(Class.prototype).filter((key) => !skipped.has(key))) {
       const { value, get } = Object.getOwnPropertyDescriptor(Class.prototype, key)!
       const member = (value ?? get) as (this: unknown) => unknown

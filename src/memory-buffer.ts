@@ -12,6 +12,7 @@ import { currentStretch, endWatch, viewState, watch, type Watch } from './lifeti
 import { defaultCpuMemoryManager, managerInternals, type MemoryManager } from './memory-manager.js'
 import { DEFAULT_ALIGNMENT, type MemoryPool, poolInternals, poolOfId, poolOption, type PoolOptions } from './memory-pool.js'
 import { type Bytes, externalBuffers, IMMUTABLE_BLOCK, maxViewBytes, native, NOT_CPU, words } from './native.js'
+import { isRetried } from './out-of-memory.js'
 import { createPin, type Pin } from './pin.js'
 import { checkTicket, type Ticket } from './ticket.js'
 import { INTERNAL } from './token.js'
@@ -102,6 +103,8 @@ interface BufferInternals {
   checkMutable(buffer: MemoryBuffer): void
   /** Throws where the CPU can neither read nor write the memory. */
   checkCpu(buffer: MemoryBuffer): void
+  /** Keeps `owner` as long as a handle of the memory. For a new buffer. */
+  keepOwner(buffer: MemoryBuffer, owner: unknown): void
   unpin(buffer: MemoryBuffer): void
 }
 
@@ -196,6 +199,9 @@ export class MemoryBuffer {
       },
       checkMutable: (buffer) => void MemoryBuffer.#mutableId(buffer),
       checkCpu: (buffer) => void MemoryBuffer.#cpuId(buffer),
+      keepOwner: (buffer, owner) => {
+        buffer.#extra = newExtra(undefined, owner)
+      },
       unpin: (buffer) => {
         buffer.#extra!.pins -= 1
       },
@@ -463,10 +469,17 @@ export class MemoryBuffer {
   }
 
   static #copyTo(self: MemoryBuffer, manager: number, flags: number): MemoryBuffer {
-    const id = MemoryBuffer.#live(self)
-    const bytes = id === WRAPPED ? regionBytes(self.#extra!.region!) : id
     const mutable = flags === IMMUTABLE_BLOCK ? 0 : IS_MUTABLE
-    return bufferInternals.create(native.bufferCopyTo(bytes, manager, flags), mutable, undefined, undefined)
+    for (let attempt = 0; ; attempt += 1) {
+      // Each time: who makes room may dispose of this, too.
+      const id = MemoryBuffer.#live(self)
+      const bytes = id === WRAPPED ? regionBytes(self.#extra!.region!) : id
+      try {
+        return bufferInternals.create(native.bufferCopyTo(bytes, manager, flags), mutable, undefined, undefined)
+      } catch (error) {
+        if (!isRetried('manager', manager, error, attempt)) throw error
+      }
+    }
   }
 
   /**
@@ -499,9 +512,15 @@ export class MemoryBuffer {
       if (canViewWrapped(manager)) return MemoryBuffer.#viewWrapped(this, manager)
       return MemoryBuffer.#copyTo(this, managerId, (this.#flags & IS_MUTABLE) === 0 ? IMMUTABLE_BLOCK : 0)
     }
-    const made = native.bufferViewOrCopyTo(id, managerId)
-    if (words[4] === 1) return MemoryBuffer.#viewOf(this, made)
-    return bufferInternals.create(made, this.#flags & IS_MUTABLE, undefined, undefined)
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        const made = native.bufferViewOrCopyTo(MemoryBuffer.#live(this), managerId)
+        if (words[4] === 1) return MemoryBuffer.#viewOf(this, made)
+        return bufferInternals.create(made, this.#flags & IS_MUTABLE, undefined, undefined)
+      } catch (error) {
+        if (!isRetried('manager', managerId, error, attempt)) throw error
+      }
+    }
   }
 
   /** A handle for the view of this buffer that native code has just made. */

@@ -7,6 +7,7 @@ import { bufferInternals, IS_MUTABLE, IS_RESIZABLE, type MemoryBuffer } from './
 import { FOR_CPU, native, RESIZABLE_BLOCK, words, ZERO_FILL } from './native.js'
 import { logged, type LogOptions, type LogSink } from './log.js'
 import { type AllocationObserver, checkObserver, endObserver, observe } from './observers.js'
+import { isRetried } from './out-of-memory.js'
 import { checkTicket, type Ticket } from './ticket.js'
 import { INTERNAL } from './token.js'
 import {
@@ -356,10 +357,14 @@ export class MemoryPool {
   allocateBuffer(size: number, options?: AllocateOptions): MemoryBuffer {
     const id = MemoryPool.#idOf(this)
     const bytes = checkSize(size, 'size')
-    if (options === undefined) {
-      return bufferInternals.create(native.bufferAllocate(id, bytes, DEFAULT_ALIGNMENT, 0), IS_MUTABLE, this, undefined)
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        const block = options === undefined ? native.bufferAllocate(id, bytes, DEFAULT_ALIGNMENT, 0) : allocate(id, bytes, options, 0)
+        return bufferInternals.create(block, IS_MUTABLE, this, undefined)
+      } catch (error) {
+        if (!isRetried('pool', id, error, attempt)) throw error
+      }
     }
-    return bufferInternals.create(allocate(id, bytes, options, 0), IS_MUTABLE, this, undefined)
   }
 
   /** The same as {@link allocateBuffer}, for a buffer that can be resized afterwards. */

@@ -1,5 +1,5 @@
 import { Device, deviceInternals, type DeviceSeed } from '../device.js'
-import type { MemoryBuffer } from '../memory-buffer.js'
+import { bufferInternals, IS_MUTABLE, type MemoryBuffer } from '../memory-buffer.js'
 import type { AllocateOptions, MemoryPool } from '../memory-pool.js'
 import { native, words } from '../native.js'
 import { INTERNAL } from '../token.js'
@@ -20,6 +20,11 @@ export interface CudaMemoryInfo {
 export interface StreamOptions {
   /** Lower is more urgent; for what the GPU does not have it takes the nearest. 0 when absent. */
   priority?: number | undefined
+  /**
+   * True for a stream that does its work in order with CUDA's legacy default stream, where code of other libraries runs that names no
+   * stream: each waits for what the other has. False when absent: they overlap.
+   */
+  blocking?: boolean | undefined
 }
 
 /** Options of {@link CudaDevice.createEvent}. */
@@ -233,17 +238,44 @@ export class CudaDevice extends Device {
     return CudaDevice.#check(this).hostMemoryManager.allocateBuffer(size, options)
   }
 
+  /**
+   * A mutable buffer over `size` bytes of this GPU's memory at `address` that some other library owns (pyarrow's `foreign_buffer`), used in
+   * the order of {@link defaultStream}. No pool counts it. **The caller is trusted**: the driver is asked only whether the range lies in an
+   * allocation of this GPU's. `owner` is kept until the last handle is gone, so keep one until copies of the memory are done. Where the other library
+   * has DLPack or Arrow's C Device interface, `fromDlpack` and `fromArrowDevice` (`offheap/arrow`) are safer.
+   *
+   * @throws ERR_OFFHEAP_INVALID_ARGUMENT when that is no memory of this GPU's: freed, the CPU's, another GPU's; ERR_OFFHEAP_OUT_OF_RANGE
+   * for a range that leaves its allocation
+   */
+  unsafeForeign(address: bigint | number, size: number, owner: unknown): MemoryBuffer {
+    const id = CudaDevice.#idOf(this)
+    const start = typeof address === 'bigint' ? address : BigInt(checkSize(address, 'address'))
+    const buffer = bufferInternals.create(native.cudaForeign(id, start, checkSize(size, 'size')), IS_MUTABLE, undefined, undefined)
+    bufferInternals.keepOwner(buffer, owner)
+    return buffer
+  }
+
   /** The stream of {@link memoryManager}: the one in whose order its buffers are used and go back. */
   get defaultStream(): CudaStream {
     const device = CudaDevice.#check(this)
     return streamInternals.adopt(native.cudaStreamDefault(deviceInternals.id(device)), device)
   }
 
-  /** A new queue of work, which neither waits for CUDA's legacy default stream nor holds it up. */
+  /**
+   * CUDA's legacy default stream, where code of other libraries runs that names none. What is queued there waits for all work of
+   * streams that are `blocking`, and they for it; other streams do not.
+   */
+  get legacyStream(): CudaStream {
+    const device = CudaDevice.#check(this)
+    return streamInternals.adopt(native.cudaStreamLegacy(deviceInternals.id(device)), device)
+  }
+
+  /** A new queue of work, which neither waits for CUDA's legacy default stream nor holds it up, unless it is `blocking`. */
   createStream(options?: StreamOptions): CudaStream {
     const device = CudaDevice.#check(this)
     const priority = option(options, 'priority', checkPriority, 0)
-    return streamInternals.adopt(native.cudaStreamCreate(deviceInternals.id(device), priority), device)
+    const blocking = option(options, 'blocking', checkBoolean, false)
+    return streamInternals.adopt(native.cudaStreamCreate(deviceInternals.id(device), priority, blocking), device)
   }
 
   /** An event that was not recorded yet: {@link CudaStream.record} does. @throws ERR_OFFHEAP_INVALID_ARGUMENT for one that is shared and has a time */

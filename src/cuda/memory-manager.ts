@@ -5,6 +5,7 @@ import type { MemoryBuffer } from '../memory-buffer.js'
 import { MemoryManager, managerInternals } from '../memory-manager.js'
 import { type AllocateOptions, poolOfId } from '../memory-pool.js'
 import { native, words } from '../native.js'
+import { type Asked, setMakeRoom } from '../out-of-memory.js'
 import { INTERNAL } from '../token.js'
 import { checkSize, option, wrongReceiver, wrongType } from '../validate.js'
 import { CudaBufferReader } from './buffer-reader.js'
@@ -57,14 +58,35 @@ const MOST_ATTEMPTS = 16
 /** What refers to a forgotten buffer may itself be seen as garbage by the first collection only. */
 const MOST_COLLECTIONS = 3
 
-/** A callback, and the manager that was given it. */
-interface Entry {
-  readonly manager: CudaMemoryManager
+/** A callback, with the manager that it was given to, which is not forgotten as long as it has one. */
+interface Watcher {
   readonly callback: OutOfMemoryCallback
+  readonly manager: CudaMemoryManager
 }
 
-/** Managers that have callbacks are not forgotten. */
-const entries = new Set<Entry>()
+/** By the memory that a pool leads to. */
+const watchers = new Map<number, Set<Watcher>>()
+
+/** Memory whose callbacks run at the moment: what they ask for themselves is refused at once. */
+const asking = new Set<number>()
+
+/** Asks the callbacks of the memory; true when one of them says that it freed something. */
+function makeRoom(asked: Asked, id: number, error: OutOfMemoryError, attempt: number): boolean {
+  if (attempt >= MOST_ATTEMPTS) return false
+  const memory = asked === 'pool' ? native.cudaMemoryOfPool(id) : native.cudaMemoryOfManager(id)
+  const all = watchers.get(memory)
+  if (all === undefined || asking.has(memory)) return false
+  // As they are now: one may add another.
+  const callbacks = Array.from(all, ({ callback }) => callback)
+  let isRetried = false
+  asking.add(memory)
+  try {
+    for (const callback of callbacks) isRetried = callback({ requested: error.requested, attempt, error }) === true || isRetried
+  } finally {
+    asking.delete(memory)
+  }
+  return isRetried
+}
 
 /** The one handle for the manager that the last native call returned: equal managers of one pool are one handle. */
 export function adoptManager(id: number): CudaMemoryManager {
@@ -78,8 +100,6 @@ export function adoptManager(id: number): CudaMemoryManager {
 export class CudaMemoryManager extends MemoryManager {
   /** Asked for once. */
   #kind: CudaMemoryKind | undefined = undefined
-  /** Shared with those on other streams. */
-  #callbacks = new Set<Entry>()
 
   private constructor(token: typeof INTERNAL, id: number) {
     super(token, id)
@@ -118,9 +138,7 @@ export class CudaMemoryManager extends MemoryManager {
   on(stream: CudaStream): CudaMemoryManager {
     const manager = CudaMemoryManager.#check(this)
     const streamId = streamInternals.id(streamInternals.check(stream, 'stream'))
-    const other = adoptManager(native.cudaManagerOn(managerInternals.id(manager), streamId))
-    other.#callbacks = manager.#callbacks
-    return other
+    return adoptManager(native.cudaManagerOn(managerInternals.id(manager), streamId))
   }
 
   /**
@@ -129,13 +147,7 @@ export class CudaMemoryManager extends MemoryManager {
    */
   override allocateBuffer(size: number, options?: AllocateOptions): MemoryBuffer {
     CudaMemoryManager.#check(this)
-    for (let attempt = 0; ; attempt += 1) {
-      try {
-        return super.allocateBuffer(size, options)
-      } catch (error) {
-        if (!(error instanceof OutOfMemoryError) || !CudaMemoryManager.#makeRoom(this, error, attempt)) throw error
-      }
-    }
+    return super.allocateBuffer(size, options)
   }
 
   /**
@@ -154,33 +166,28 @@ export class CudaMemoryManager extends MemoryManager {
     }
   }
 
-  /** Asks the callbacks; true when one of them says that it freed something. */
-  static #makeRoom(self: CudaMemoryManager, error: OutOfMemoryError, attempt: number): boolean {
-    if (attempt >= MOST_ATTEMPTS) return false
-    let isRetried = false
-    // Those of now: one that gives another callback each time must not go on for ever.
-    const asked = [...self.#callbacks]
-    for (const { callback } of asked) isRetried = callback({ requested: error.requested, attempt, error }) === true || isRetried
-    return isRetried
-  }
-
   /**
-   * Has `callback` called, before the error is thrown, when {@link allocateBuffer} or {@link allocateBufferAsync} of this manager, or of
-   * the same {@link on} another stream, finds no memory (RMM's failure callback: the place to spill). What it throws is thrown instead. At most 16 times a request.
+   * Has `callback` called, before the error is thrown, when this manager's memory runs out (RMM's failure callback: the place to spill):
+   * in `allocateBuffer` and {@link allocateBufferAsync} of this manager, of the same {@link on} another stream and of those of pools over
+   * this one's (a limit, say), in `allocateBuffer` of all these pools, and in `copyTo` and `viewOrCopyTo` to any of them. At most 16
+   * times a request. What it throws is thrown instead. What the callback itself asks for is refused without asking it again.
    *
    * @returns what ends it
    */
   onOutOfMemory(callback: OutOfMemoryCallback): () => void {
     const manager = CudaMemoryManager.#check(this)
     if (typeof callback !== 'function') throw wrongType('callback', 'a function', callback)
+    const memory = native.cudaMemoryOfManager(managerInternals.id(manager))
     // One of its own for each call, so that the same function can be given twice.
-    const entry = { manager, callback }
-    const all = manager.#callbacks
-    all.add(entry)
-    entries.add(entry)
+    const watcher: Watcher = { callback, manager }
+    const all = watchers.get(memory) ?? new Set()
+    watchers.set(memory, all.add(watcher))
+    setMakeRoom(makeRoom)
     return () => {
-      all.delete(entry)
-      entries.delete(entry)
+      // The second time there may be others under the same number.
+      if (!all.delete(watcher) || all.size > 0) return
+      watchers.delete(memory)
+      if (watchers.size === 0) setMakeRoom(undefined)
     }
   }
 

@@ -62,6 +62,7 @@ export interface NativeCuda {
   cudaMemoryInfo(device: number): void
   cudaCanAccessPeer(device: number, peer: number): boolean
   cudaSynchronizeDevice(device: number): Promise<void>
+  cudaForeign(device: number, address: bigint, size: number): number
 
   cudaManagerCreate(device: number, kind: string, initialSize: number, maxSize: number, releaseThreshold: number, exportable: boolean): number
   cudaManagerOf(device: number, kind: string): number
@@ -71,12 +72,19 @@ export interface NativeCuda {
   cudaManagerOrdinal(manager: number): number
   /** Sets `words` 0-8: requested, allocated and reserved bytes, each now, at its peak and in total; -1 for what is not known. */
   cudaManagerStats(manager: number): void
+  /** What stands for the memory that a pool leads to, the same for all pools and streams of it; 0 for none of a GPU's. */
+  cudaMemoryOfPool(pool: number): number
+  cudaMemoryOfManager(manager: number): number
   cudaManagerResetPeaks(manager: number): void
   cudaManagerTrim(manager: number, keepBytes: number): void
 
-  cudaStreamCreate(device: number, priority: number): number
+  cudaStreamCreate(device: number, priority: number, blocking: boolean): number
   /** That of the GPU's default manager. */
   cudaStreamDefault(device: number): number
+  /** CUDA's legacy default stream. */
+  cudaStreamLegacy(device: number): number
+  cudaStreamPriority(stream: number): number
+  cudaStreamIsBlocking(stream: number): boolean
   cudaStreamDrop(stream: number): void
   cudaStreamIsComplete(stream: number): boolean
   cudaStreamSynchronize(stream: number): Promise<void>

@@ -82,6 +82,16 @@ export class CudaStream {
     return CudaStream.#check(this).#id === 0
   }
 
+  /** How urgent its work is: lower is more. The nearest that the GPU has to what {@link CudaDevice.createStream} was asked for. */
+  get priority(): number {
+    return native.cudaStreamPriority(CudaStream.#live(this))
+  }
+
+  /** True for a stream that waits for CUDA's legacy default stream, and that for it. */
+  get blocking(): boolean {
+    return native.cudaStreamIsBlocking(CudaStream.#live(this))
+  }
+
   /** True when all work that was queued is done. Asks the driver, and waits for nothing. */
   get isComplete(): boolean {
     return native.cudaStreamIsComplete(CudaStream.#live(this))

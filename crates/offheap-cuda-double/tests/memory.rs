@@ -376,6 +376,28 @@ fn work_on_freed_memory_is_found_and_breaks_the_context() {
 }
 
 #[test]
+fn a_host_function_is_not_called_once_its_context_has_failed() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static CALLED: AtomicBool = AtomicBool::new(false);
+    unsafe extern "C" fn call(_: *mut std::ffi::c_void) {
+        CALLED.store(true, Ordering::SeqCst);
+    }
+    let _double = Double::new(&[]);
+    let (first, second) = (new_stream(), new_stream());
+    let address = allocate_async(4096, first);
+    sync(first);
+    fill_async(address, 1, 4096, second);
+    free_async(address, first);
+    sync(first);
+    let code = unsafe {
+        offheap_cuda_double::api::stream::cuLaunchHostFunc(second, Some(call), std::ptr::null_mut())
+    };
+    assert_eq!(code, 0);
+    assert_eq!(sync(second), 700);
+    assert!(!CALLED.load(Ordering::SeqCst));
+}
+
+#[test]
 fn work_before_the_allocation_is_found() {
     let _double = Double::new(&[]);
     let (first, second) = (new_stream(), new_stream());

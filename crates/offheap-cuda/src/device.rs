@@ -161,6 +161,15 @@ impl CudaDevice {
         CudaStream::create(self.gpu, priority)
     }
 
+    /// As [`create_stream`](Self::create_stream), of one that does what other libraries give the
+    /// [legacy default stream](Self::default_stream) in order with its own work: each waits for the other.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn create_blocking_stream(&self, priority: Option<i32>) -> Result<CudaStream> {
+        CudaStream::create_blocking(self.gpu, priority)
+    }
+
     /// The legacy default stream.
     pub fn default_stream(&self) -> CudaStream {
         CudaStream::default_of(self.gpu)

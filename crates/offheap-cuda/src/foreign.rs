@@ -3,7 +3,6 @@
 use crate::device::CudaDevice;
 use crate::driver::{abi, check};
 use crate::gpu::Gpu;
-use crate::manager::CudaMemoryManager;
 use offheap::{Block, Error, ErrorKind, MemoryManager, MutableDeviceBuffer, Result};
 use std::any::Any;
 use std::ffi::{c_int, c_void};
@@ -28,9 +27,9 @@ fn allocation_at(gpu: &Gpu, address: u64) -> Result<(c_int, u64, u64)> {
 }
 
 impl CudaDevice {
-    /// Memory of this GPU that other CUDA code of the process made, in place: a mutable buffer on a stream of its
-    /// own, which no pool counts (Arrow's `CudaContext::View`, pyarrow's `foreign_buffer`). `owner` is dropped with
-    /// its last slice, on whichever thread. Cost: three calls of the driver, and a stream.
+    /// Memory of this GPU that other CUDA code of the process made, in place: a mutable buffer in the order of
+    /// [`manager`](Self::manager)'s stream, which no pool counts (Arrow's `CudaContext::View`, pyarrow's
+    /// `foreign_buffer`). `owner` is dropped with its last slice, on whichever thread. Cost: three calls of the driver.
     ///
     /// # Errors
     /// - [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for an address that the driver does not know (of
@@ -49,7 +48,7 @@ impl CudaDevice {
         owner: impl Any + Send + Sync,
     ) -> Result<MutableDeviceBuffer> {
         let gpu = self.gpu();
-        let manager: Arc<dyn MemoryManager> = Arc::new(CudaMemoryManager::plain(gpu)?);
+        let manager: Arc<dyn MemoryManager> = Arc::new(self.manager()?);
         if size == 0 {
             return MutableDeviceBuffer::allocate(0, &manager);
         }

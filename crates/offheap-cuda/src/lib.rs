@@ -53,6 +53,6 @@ pub use ipc::{
     export_event, export_memory, open_event, open_memory,
 };
 pub use manager::{AllocatorStatistics, CudaMemoryManager};
-pub use memory::{DriverPoolOptions, DriverPoolStatistics, RegisteredMemory};
+pub use memory::{DriverPoolOptions, DriverPoolStatistics, RegisteredMemory, memory_key};
 pub use staged::copy_staged;
 pub use stream::CudaStream;

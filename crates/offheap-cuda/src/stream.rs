@@ -31,11 +31,19 @@ impl CudaStream {
     /// A new stream that does not wait for the legacy default stream. `priority`: lower numbers are more
     /// urgent; `None` for the usual one; the GPU's range is taken as limits.
     pub(crate) fn create(gpu: &'static Gpu, priority: Option<i32>) -> Result<Self> {
+        Self::with_flags(gpu, priority, abi::STREAM_NON_BLOCKING)
+    }
+
+    /// As [`create`](Self::create), of a stream that waits for the legacy default stream, and it for this one.
+    pub(crate) fn create_blocking(gpu: &'static Gpu, priority: Option<i32>) -> Result<Self> {
+        Self::with_flags(gpu, priority, abi::STREAM_DEFAULT)
+    }
+
+    fn with_flags(gpu: &'static Gpu, priority: Option<i32>, flags: u32) -> Result<Self> {
         let bound = gpu.bind()?;
         let mut raw = ptr::null_mut();
         // SAFETY: the out-pointer is ours.
         check(bound.table, "cuStreamCreateWithPriority", unsafe {
-            let flags = abi::STREAM_NON_BLOCKING;
             (bound.table.stream_create)(&raw mut raw, flags, priority.unwrap_or(0))
         })?;
         Ok(Self(Arc::new(Inner {
@@ -91,6 +99,34 @@ impl CudaStream {
     /// The GPU.
     pub fn cuda_device(&self) -> CudaDevice {
         CudaDevice::of_gpu(self.0.gpu)
+    }
+
+    /// How urgent its work is: lower is more. The nearest that the GPU has to what was asked for.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn priority(&self) -> Result<i32> {
+        let bound = self.0.gpu.bind()?;
+        let mut priority = 0;
+        // SAFETY: a live stream of this context; the out-pointer is ours.
+        check(bound.table, "cuStreamGetPriority", unsafe {
+            (bound.table.stream_get_priority)(self.0.raw, &raw mut priority)
+        })?;
+        Ok(priority)
+    }
+
+    /// Whether it waits for the legacy default stream, and that for it.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn is_blocking(&self) -> Result<bool> {
+        let bound = self.0.gpu.bind()?;
+        let mut flags = 0;
+        // SAFETY: a live stream of this context; the out-pointer is ours.
+        check(bound.table, "cuStreamGetFlags", unsafe {
+            (bound.table.stream_get_flags)(self.0.raw, &raw mut flags)
+        })?;
+        Ok(flags & abi::STREAM_NON_BLOCKING == 0)
     }
 
     /// Waits until all its work is done.

@@ -24,6 +24,7 @@ pub(crate) const NOT_READY: Result = 600;
 pub(crate) const HOST_MEMORY_ALREADY_REGISTERED: Result = 712;
 pub(crate) const NOT_SUPPORTED: Result = 801;
 
+pub(crate) const STREAM_DEFAULT: c_uint = 0;
 pub(crate) const STREAM_NON_BLOCKING: c_uint = 1;
 /// `CU_STREAM_PER_THREAD`.
 pub(crate) const STREAM_PER_THREAD: usize = 2;

@@ -91,6 +91,8 @@ table! {
     memcpy_peer_async = "cuMemcpyPeerAsync" (DevicePtr, Context, DevicePtr, Context, usize, Stream);
     memset_d8_async = "cuMemsetD8Async" (DevicePtr, u8, usize, Stream);
     stream_create = "cuStreamCreateWithPriority" (*mut Stream, c_uint, c_int);
+    stream_get_flags = "cuStreamGetFlags" (Stream, *mut c_uint);
+    stream_get_priority = "cuStreamGetPriority" (Stream, *mut c_int);
     stream_destroy = "cuStreamDestroy_v2" (Stream);
     stream_synchronize = "cuStreamSynchronize" (Stream);
     stream_query = "cuStreamQuery" (Stream);

@@ -217,8 +217,8 @@ impl CudaSource {
 
     /// Waits for what was given to the stream for a block, where others could not wait for it.
     fn finish(&self) -> Result<()> {
-        // The CPU does not wait for streams, and another thread that frees the block has another default stream.
-        if self.location.is_cpu || self.stream.is_per_thread() {
+        // The CPU does not wait for streams.
+        if self.location.is_cpu {
             self.stream.synchronize()?;
         }
         Ok(())

@@ -60,13 +60,6 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
             .map_err(|_| Error::closed("the sub-allocating pool, in which a call panicked,"))
     }
 
-    /// The lock, and the stream that the caller means.
-    fn lock_for(&self, stream: StreamId) -> Result<(MutexGuard<'_, Core<U, S>>, StreamId)> {
-        let core = self.lock()?;
-        let stream = core.streams.on_this_thread(stream);
-        Ok((core, stream))
-    }
-
     /// The address of a new block of `size` bytes, a multiple of 256, ready for work given to
     /// `stream`. 0 bytes: address 0, and nothing happens.
     ///
@@ -75,7 +68,7 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
     /// [`out_of_memory_report`](Self::out_of_memory_report). What the driver says when a wait cannot
     /// be given to the stream.
     pub fn allocate(&self, size: u64, stream: StreamId) -> Result<u64> {
-        let (mut core, stream) = self.lock_for(stream)?;
+        let mut core = self.lock()?;
         core.allocate(size, 1, stream)
     }
 
@@ -94,7 +87,7 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
                 "a power of two",
             ));
         }
-        let (mut core, stream) = self.lock_for(stream)?;
+        let mut core = self.lock()?;
         core.allocate(size, alignment, stream)
     }
 
@@ -109,7 +102,7 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
     /// (a double free, say); what the driver says when neither an event can be recorded nor the
     /// device waited for. The block is then still live.
     pub fn free(&self, address: u64, size: u64, stream: StreamId) -> Result<()> {
-        let (mut core, stream) = self.lock_for(stream)?;
+        let mut core = self.lock()?;
         core.free(address, size, stream)
     }
 
@@ -134,7 +127,7 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
     /// # Errors
     /// [`Corruption`](offheap::ErrorKind::Corruption) for what is not a live block of that size.
     pub fn record_stream(&self, address: u64, size: u64, stream: StreamId) -> Result<()> {
-        let (mut core, stream) = self.lock_for(stream)?;
+        let mut core = self.lock()?;
         core.record_stream(address, size, stream)
     }
 
@@ -145,7 +138,7 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
     /// # Errors
     /// What the driver says when neither an event can be recorded nor the device waited for.
     pub fn retire_stream(&self, stream: StreamId) -> Result<()> {
-        let (mut core, stream) = self.lock_for(stream)?;
+        let mut core = self.lock()?;
         core.retire_stream(stream)
     }
 
@@ -156,7 +149,7 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
     /// # Errors
     /// [`OutOfMemory`](offheap::ErrorKind::OutOfMemory) when upstream or the maximum refuse.
     pub fn prewarm(&self, stream: StreamId, bytes: u64) -> Result<()> {
-        let (mut core, stream) = self.lock_for(stream)?;
+        let mut core = self.lock()?;
         let arena = core.arena_of(stream)?;
         core.prewarm(arena, bytes)
     }

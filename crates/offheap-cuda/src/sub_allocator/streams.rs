@@ -15,14 +15,6 @@ pub trait Streams: Send + Sync {
     /// A point in a stream's work. Dropped when the pool is done with it.
     type Event: Send;
 
-    /// The stream that a number stands for on the calling thread, where that is not the same for all: CUDA has
-    /// one handle for the default streams of all threads. Asked for each stream that a caller names.
-    ///
-    /// Of a stream of another thread, [`record`](Self::record) and [`wait`](Self::wait) may fail.
-    fn on_this_thread(&self, stream: StreamId) -> StreamId {
-        stream
-    }
-
     /// A new event, not recorded yet, without timing.
     ///
     /// # Errors
@@ -65,10 +57,6 @@ pub trait Streams: Send + Sync {
 
 impl<T: Streams + ?Sized> Streams for Arc<T> {
     type Event = T::Event;
-
-    fn on_this_thread(&self, stream: StreamId) -> StreamId {
-        (**self).on_this_thread(stream)
-    }
 
     fn create_event(&self) -> Result<Self::Event> {
         (**self).create_event()

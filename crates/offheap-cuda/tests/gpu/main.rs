@@ -6,6 +6,7 @@ mod adaptors;
 mod children;
 mod foreign_events;
 mod memory;
+mod memory_keys;
 mod orders;
 mod pools;
 mod staged;

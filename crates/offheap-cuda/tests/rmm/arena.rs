@@ -43,12 +43,12 @@ fn defragment() {
     }
 }
 
-/// `PerThreadToStreamDealloc`: a block goes back though all memory around it belongs to other streams meanwhile.
+/// `PerThreadToStreamDealloc`, with a stream in place of the thread's own: a block goes back though all memory around it belongs to other streams meanwhile.
 #[test]
 fn per_thread_to_stream_dealloc() {
     let gpu = gpu();
     let kind = whole();
-    let thread = kind.on(&gpu.per_thread_stream());
+    let thread = kind.on(&gpu.create_stream(None).unwrap());
     let first = thread.block(256).unwrap();
     drop(kind.on(&gpu.create_stream(None).unwrap()).block(32 * KIB));
     let default = kind.on(&gpu.default_stream());

@@ -1,13 +1,13 @@
 //! `mr_ref_test_mt.hpp`: four threads at once, and blocks that end on another thread than they began on.
 
-use crate::kinds::{Kind, MIB, Random, cuda_alignment, kinds};
+use crate::kinds::{Kind, MIB, Random, kinds};
 use crate::mr_ref::{
     kinds_on_streams, mixed_random_allocation_free, random_allocations, various_allocations,
 };
 use crate::where_it_runs::gpu;
 use offheap::{Block, MutableDeviceBuffer};
 use offheap_cuda::{CopyRange, CudaStream, fill_async};
-use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::sync::mpsc::sync_channel;
 
 /// RMM's `spawn`.
 fn on_four_threads(kind: &Kind, act: impl Fn(&Kind) + Sync) {
@@ -104,7 +104,7 @@ fn allocate_and_free_on_different_threads(
     gpu().synchronize().unwrap();
 }
 
-/// `AllocFreeDifferentThreadsDefaultStream`, `AllocFreeDifferentThreadsPerThreadDefaultStream`,
+/// `AllocFreeDifferentThreadsDefaultStream`,
 /// `AllocFreeDifferentThreadsSameStream`, `AllocFreeDifferentThreadsDifferentStream`.
 #[test]
 fn alloc_free_different_threads() {
@@ -115,76 +115,7 @@ fn alloc_free_different_threads() {
     );
     for kind in kinds() {
         allocate_and_free_on_different_threads(&kind, &gpu.default_stream(), &gpu.default_stream());
-        let own = gpu.per_thread_stream();
-        allocate_and_free_on_different_threads(&kind, &own, &own);
         allocate_and_free_on_different_threads(&kind, &a, &a);
         allocate_and_free_on_different_threads(&kind, &a, &b);
-    }
-}
-
-/// Takes memory that another thread is done with, for its own default stream, and is the only one that writes it.
-fn is_the_only_writer(kind: &Kind, own: &CudaStream, work_goes_on: Sender<()>) {
-    let buffer = MutableDeviceBuffer::allocate(MIB, &kind.manager)
-        .unwrap()
-        .freeze();
-    fill(own, buffer.block(), 2);
-    own.synchronize().unwrap();
-    work_goes_on.send(()).unwrap();
-    gpu().synchronize().unwrap();
-    let mut found = vec![0; MIB];
-    buffer.read(0, &mut found).unwrap();
-    assert!(found.iter().all(|byte| *byte == 2), "{}", kind.name);
-}
-
-/// The threads' default streams have one handle, and are as many streams as there are threads: what one of them freed
-/// is used by another only after the first one's work (RMM gives each thread an event of its own).
-#[test]
-fn default_streams_of_threads_are_different_streams() {
-    let own = gpu().per_thread_stream();
-    for kind in kinds().iter().filter(|kind| kind.cuda.is_some()) {
-        let kind = &kind.on(&own);
-        for _ in 0..8 {
-            let (freed, is_freed) = channel();
-            let (work_goes_on, goes_on) = channel();
-            std::thread::scope(|scope| {
-                let own = &own;
-                scope.spawn(move || {
-                    let block = kind.block(MIB).unwrap();
-                    fill(own, &block, 1);
-                    drop(block);
-                    freed.send(()).unwrap();
-                    goes_on.recv().unwrap();
-                    own.synchronize().unwrap();
-                });
-                is_freed.recv().unwrap();
-                is_the_only_writer(kind, own, work_goes_on);
-            });
-        }
-    }
-}
-
-/// Zeros, and what was copied to a larger block, are there before another thread may free the block.
-#[test]
-fn another_thread_frees_what_is_zeroed_on_a_default_stream() {
-    let own = gpu().per_thread_stream();
-    for kind in kinds().iter().filter(|kind| kind.cuda.is_some()) {
-        let kind = &kind.on(&own);
-        for _ in 0..8 {
-            let (made, take) = channel();
-            let (work_goes_on, goes_on) = channel();
-            std::thread::scope(|scope| {
-                let own = &own;
-                scope.spawn(move || {
-                    let zeroed = kind.manager.allocate(MIB, cuda_alignment(), true);
-                    let mut grown = kind.block(MIB).unwrap();
-                    grown.reallocate(MIB + 4096).unwrap();
-                    made.send((zeroed.unwrap(), grown)).unwrap();
-                    goes_on.recv().unwrap();
-                    own.synchronize().unwrap();
-                });
-                drop(take.recv().unwrap());
-                is_the_only_writer(kind, own, work_goes_on);
-            });
-        }
     }
 }

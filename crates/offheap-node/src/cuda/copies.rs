@@ -113,6 +113,17 @@ fn stream_for(cuda: &Cuda, given: f64, sides: &[&Side]) -> Result<CudaStream> {
     Ok(stream)
 }
 
+/// The streams that work depends on.
+fn watched(stream: &CudaStream, sides: &[&Side]) -> Vec<CudaStream> {
+    let mut all = vec![stream.clone()];
+    for own in sides.iter().filter_map(|side| side.stream.as_ref()) {
+        if !all.contains(own) {
+            all.push(own.clone());
+        }
+    }
+    all
+}
+
 /// Copies between buffers in the order of a stream, 0 for the memory's own; settled when it is done.
 #[napi(catch_unwind, ts_return_type = "Promise<void>")]
 pub fn cuda_copy<'a>(
@@ -158,20 +169,25 @@ pub fn cuda_copy<'a>(
         .into_iter()
         .filter_map(|side| side.registration.clone())
         .collect();
-    let promise = cuda.promises.start(env, registered, |settler| {
-        let done = move || settler.settle(Ok(()));
-        // SAFETY: the ranges were checked, and the stream waits for those in whose order both are used; who writes the
-        // source, or uses the target before the promise is settled, gets what he wrote: bytes that JavaScript has are
-        // never taken for anything but bytes.
-        unsafe {
-            if to.is_pageable() || from.is_pageable() {
-                let host = stream.cuda_device().host_manager()?;
-                copy_staged(&stream, to.range(), from.range(), length, &host, done)
-            } else {
-                copy_async(&stream, to.range(), from.range(), length, done)
+    let promise = cuda.promises.start(
+        env,
+        watched(&stream, &[&to, &from]),
+        registered,
+        |settler| {
+            let done = move || settler.settle(Ok(()));
+            // SAFETY: the ranges were checked, and the stream waits for those in whose order both are used; who writes the
+            // source, or uses the target before the promise is settled, gets what he wrote: bytes that JavaScript has are
+            // never taken for anything but bytes.
+            unsafe {
+                if to.is_pageable() || from.is_pageable() {
+                    let host = stream.cuda_device().host_manager()?;
+                    copy_staged(&stream, to.range(), from.range(), length, &host, done)
+                } else {
+                    copy_async(&stream, to.range(), from.range(), length, done)
+                }
             }
-        }
-    })?;
+        },
+    )?;
     Ok(unknown(env, promise))
 }
 
@@ -203,14 +219,16 @@ pub fn cuda_fill<'a>(
     };
     let (length, byte, to, stream) = prepare().or_throw(env)?;
     let registered = to.registration.clone().into_iter().collect();
-    let promise = cuda.promises.start(env, registered, |settler| {
-        // SAFETY: as in `cuda_copy`.
-        unsafe {
-            fill_async(&stream, to.range(), byte, length, move || {
-                settler.settle(Ok(()));
-            })
-        }
-    })?;
+    let promise = cuda
+        .promises
+        .start(env, watched(&stream, &[&to]), registered, |settler| {
+            // SAFETY: as in `cuda_copy`.
+            unsafe {
+                fill_async(&stream, to.range(), byte, length, move || {
+                    settler.settle(Ok(()));
+                })
+            }
+        })?;
     Ok(unknown(env, promise))
 }
 

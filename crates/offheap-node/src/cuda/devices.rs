@@ -1,11 +1,13 @@
 //! GPUs by the ids of devices.
 
 use super::state::Cuda;
+use crate::buffers;
 use crate::devices::adopt_device;
 use crate::environment::Environment;
 use crate::errors::OrThrow;
+use crate::handle::Handle;
 use crate::views::unknown;
-use napi::bindgen_prelude::{Env, Unknown};
+use napi::bindgen_prelude::{BigInt, Env, Unknown};
 use napi_derive::napi;
 use offheap::{Device, Error, Result};
 use offheap_cuda::CudaDevice;
@@ -79,6 +81,32 @@ pub fn cuda_device(env: Env, ordinal: f64) -> napi::Result<f64> {
     found().or_throw(env)
 }
 
+/// Memory of a GPU that another library has. The TypeScript layer keeps its owner.
+#[napi(
+    catch_unwind,
+    ts_args_type = "device: number, address: bigint, size: number"
+)]
+pub fn cuda_foreign(env: Env, device: f64, address: BigInt, size: f64) -> napi::Result<f64> {
+    let state = Environment::of(env)?;
+    foreign(state, device, &address, size).or_throw(env)
+}
+
+fn foreign(state: &Environment, device: f64, address: &BigInt, size: f64) -> Result<f64> {
+    let size = crate::arguments::size("size", size)?;
+    let gpu = gpu(state, device)?;
+    let (negative, word, lossless) = address.get_u64();
+    if negative || !lossless {
+        let wanted = "an address of 64 bits";
+        return Err(Error::invalid_argument("address", "another number", wanted));
+    }
+    // SAFETY: `unsafeForeign` trusts its caller; the TypeScript layer keeps the owner as long as a handle lives.
+    let buffer = unsafe { gpu.foreign(word, size, ())? };
+    let mut handle = Handle::of_device_buffer(&buffer.freeze());
+    handle.is_mutable = true;
+    handle.is_lent = true;
+    buffers::adopt(state, handle)
+}
+
 /// What does not change about a GPU.
 #[napi(catch_unwind)]
 pub fn cuda_device_properties(env: Env, device: f64) -> napi::Result<NativeCudaProperties> {
@@ -131,7 +159,7 @@ pub fn cuda_synchronize_device<'a>(env: Env, device: f64) -> napi::Result<Unknow
     let gpu = gpu(state, device).or_throw(env)?;
     let promise = Cuda::of(state)
         .promises
-        .start(env, Vec::new(), move |settler| {
+        .start(env, Vec::new(), Vec::new(), move |settler| {
             std::thread::Builder::new()
                 .name("offheap-cuda-wait".into())
                 .spawn(move || settler.settle(gpu.synchronize()))

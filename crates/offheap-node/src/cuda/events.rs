@@ -66,8 +66,10 @@ pub fn cuda_event_is_complete(env: Env, event: f64) -> napi::Result<bool> {
 pub fn cuda_event_completed<'a>(env: Env, event: f64) -> napi::Result<Unknown<'a>> {
     let cuda = Cuda::of(Environment::of(env)?);
     let event = cuda.event(event).or_throw(env)?;
-    let promise = cuda.promises.start(env, Vec::new(), |settler| {
-        let stream = event.event.cuda_device().create_stream(None)?;
+    let stream = event.event.cuda_device().create_stream(None);
+    let stream = stream.or_throw(env)?;
+    let streams = vec![stream.clone()];
+    let promise = cuda.promises.start(env, streams, Vec::new(), |settler| {
         stream.wait(&event.event)?;
         stream.on_complete(move || settler.settle(Ok(())))
     })?;

@@ -12,7 +12,7 @@ use napi_derive::napi;
 use offheap::{Error, MemoryManager, Pool, Result};
 use offheap_cuda::sub_allocator::{SubAllocatorOptions, SubAllocatorStatistics};
 use offheap_cuda::{
-    AllocatorStatistics, CudaHostMemoryManager, CudaMemoryManager, DriverPoolOptions,
+    AllocatorStatistics, CudaHostMemoryManager, CudaMemoryManager, DriverPoolOptions, memory_key,
 };
 use std::any::Any;
 use std::sync::Arc;
@@ -215,6 +215,21 @@ pub fn cuda_manager_stats(env: Env, manager: f64) -> napi::Result<()> {
         state.set_number(word, figure.map_or(-1.0, |bytes| bytes as f64));
     }
     Ok(())
+}
+
+/// What stands for the memory that a pool leads to, the same for all pools and streams of it; 0 for memory of no GPU's.
+#[napi(catch_unwind)]
+pub fn cuda_memory_of_pool(env: Env, pool: f64) -> napi::Result<f64> {
+    let pool = Environment::of(env)?.pool(pool).or_throw(env)?;
+    Ok(memory_key(&pool).map_or(0.0, |key| key as f64))
+}
+
+/// The same for a manager's memory.
+#[napi(catch_unwind)]
+pub fn cuda_memory_of_manager(env: Env, manager: f64) -> napi::Result<f64> {
+    let manager = Environment::of(env)?.manager(manager).or_throw(env)?;
+    let key = manager.pool().as_ref().and_then(memory_key);
+    Ok(key.map_or(0.0, |key| key as f64))
 }
 
 /// Makes a manager's peaks what is current.

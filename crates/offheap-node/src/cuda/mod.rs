@@ -11,5 +11,6 @@ mod registrations;
 mod state;
 mod status;
 mod streams;
+mod watch;
 
 pub(crate) use state::Cuda;

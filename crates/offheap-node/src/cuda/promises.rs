@@ -8,16 +8,19 @@
 //!                        mailbox ──▶ threadsafe function ──▶ drain(): the promise is settled
 //! ```
 //!
+//! Where a context has failed the driver calls nobody; [`watch`](super::watch) notices, and says so instead.
+//!
 //! The work itself keeps the memory that it uses, and lets it go on a thread of the CUDA crate's: an environment
 //! that ends before leaves nothing to be done.
 
+use super::watch::{Watched, watch};
 use crate::environment::Environment;
 use crate::errors;
 use crate::wake::Wake;
 use napi::bindgen_prelude::Env;
 use napi::{JsValue, sys};
 use offheap::Result;
-use offheap_cuda::RegisteredMemory;
+use offheap_cuda::{CudaStream, RegisteredMemory};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -39,6 +42,13 @@ impl Mailbox {
     fn settled(&self) -> MutexGuard<'_, Vec<(u64, Result<()>)>> {
         self.settled.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// For one promise the first word counts.
+    fn post(&self, token: u64, result: Result<()>) {
+        self.settled().push((token, result));
+        // False when the environment has ended: then nobody waits.
+        self.wake.call();
+    }
 }
 
 /// Settles one promise, from any thread.
@@ -59,9 +69,7 @@ impl Settler {
         if std::mem::replace(&mut self.is_settled, true) {
             return;
         }
-        self.mailbox.settled().push((self.token, result));
-        // False when the environment has ended: then nobody waits.
-        self.mailbox.wake.call();
+        self.mailbox.post(self.token, result);
     }
 }
 
@@ -78,6 +86,8 @@ impl Drop for Settler {
 struct Pending {
     deferred: sys::napi_deferred,
     registered: Registered,
+    /// Looked after as long as this is pending.
+    _watched: Option<Arc<Watched>>,
 }
 
 /// The promises of one environment.
@@ -89,11 +99,12 @@ pub(crate) struct Promises {
 }
 
 impl Promises {
-    /// A promise that `begin` is given the settler of; what it fails with rejects the promise. Until it is settled, the
-    /// process stays alive.
+    /// A promise that `begin` is given the settler of; what it fails with rejects the promise, and so does the failure of one
+    /// of `streams`: where the work is done, and what it waits for. Until it is settled, the process stays alive.
     pub(super) fn start(
         &self,
         env: Env,
+        streams: Vec<CudaStream>,
         registered: Registered,
         begin: impl FnOnce(Settler) -> Result<()>,
     ) -> napi::Result<sys::napi_value> {
@@ -109,6 +120,13 @@ impl Promises {
         napi::check_status!(status, "offheap: no promise")?;
         let token = self.last.get() + 1;
         self.last.set(token);
+        let mut watching = Ok(());
+        let watched = (!streams.is_empty()).then(|| {
+            let mailbox = Arc::clone(&self.mailbox);
+            let work = Watched::new(streams, move |error| mailbox.post(token, Err(error)));
+            watching = watch(&work);
+            work
+        });
         {
             let mut pending = self.pending.borrow_mut();
             if pending.is_empty() {
@@ -117,6 +135,7 @@ impl Promises {
             let new = Pending {
                 deferred,
                 registered,
+                _watched: watched,
             };
             pending.insert(token, new);
         }
@@ -126,7 +145,7 @@ impl Promises {
             is_settled: false,
         };
         // What is refused drops the settler, which says so, too: the first word counts.
-        if let Err(error) = begin(settler) {
+        if let Err(error) = watching.and_then(|()| begin(settler)) {
             self.mailbox.settled().insert(0, (token, Err(error)));
         }
         Ok(promise)
@@ -140,6 +159,7 @@ impl Promises {
             let Some(Pending {
                 deferred,
                 registered,
+                _watched,
             }) = pending
             else {
                 continue;

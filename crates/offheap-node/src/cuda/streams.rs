@@ -10,10 +10,20 @@ use napi_derive::napi;
 
 /// A new stream.
 #[napi(catch_unwind)]
-pub fn cuda_stream_create(env: Env, device: f64, priority: i32) -> napi::Result<f64> {
+pub fn cuda_stream_create(
+    env: Env,
+    device: f64,
+    priority: i32,
+    blocking: bool,
+) -> napi::Result<f64> {
     let state = Environment::of(env)?;
     let create = || {
-        let stream = gpu(state, device)?.create_stream(Some(priority))?;
+        let gpu = gpu(state, device)?;
+        let stream = if blocking {
+            gpu.create_blocking_stream(Some(priority))?
+        } else {
+            gpu.create_stream(Some(priority))?
+        };
         Cuda::of(state).adopt_stream(stream)
     };
     create().or_throw(env)
@@ -28,6 +38,33 @@ pub fn cuda_stream_default(env: Env, device: f64) -> napi::Result<f64> {
         Cuda::of(state).adopt_stream(manager.stream().clone())
     };
     find().or_throw(env)
+}
+
+/// CUDA's legacy default stream.
+#[napi(catch_unwind)]
+pub fn cuda_stream_legacy(env: Env, device: f64) -> napi::Result<f64> {
+    let state = Environment::of(env)?;
+    gpu(state, device)
+        .and_then(|gpu| Cuda::of(state).adopt_stream(gpu.default_stream()))
+        .or_throw(env)
+}
+
+/// How urgent a stream's work is.
+#[napi(catch_unwind)]
+pub fn cuda_stream_priority(env: Env, stream: f64) -> napi::Result<i32> {
+    let cuda = Cuda::of(Environment::of(env)?);
+    cuda.stream(stream)
+        .and_then(|stream| stream.priority())
+        .or_throw(env)
+}
+
+/// Whether a stream and CUDA's legacy default stream wait for each other.
+#[napi(catch_unwind)]
+pub fn cuda_stream_is_blocking(env: Env, stream: f64) -> napi::Result<bool> {
+    let cuda = Cuda::of(Environment::of(env)?);
+    cuda.stream(stream)
+        .and_then(|stream| stream.is_blocking())
+        .or_throw(env)
 }
 
 /// Lets a stream's handle go; work that was given to it is done.
@@ -52,7 +89,8 @@ pub fn cuda_stream_is_complete(env: Env, stream: f64) -> napi::Result<bool> {
 pub fn cuda_stream_synchronize<'a>(env: Env, stream: f64) -> napi::Result<Unknown<'a>> {
     let cuda = Cuda::of(Environment::of(env)?);
     let stream = cuda.stream(stream).or_throw(env)?;
-    let promise = cuda.promises.start(env, Vec::new(), |settler| {
+    let streams = vec![stream.clone()];
+    let promise = cuda.promises.start(env, streams, Vec::new(), |settler| {
         stream.on_complete(move || settler.settle(Ok(())))
     })?;
     Ok(unknown(env, promise))
