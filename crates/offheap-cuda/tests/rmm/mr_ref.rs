@@ -6,7 +6,7 @@ use crate::where_it_runs::gpu;
 use offheap::{Alignment, Block, DeviceType, MemoryManager};
 
 /// Each kind of memory on the legacy default stream and one that was made; managers take no thread's own default
-/// stream (`the suite `gpu`, case 83`).
+/// stream (case 83 of the suite `gpu`).
 pub(crate) fn kinds_on_streams() -> Vec<(&'static str, Kind)> {
     let gpu = gpu();
     let streams = [
