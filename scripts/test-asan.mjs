@@ -5,6 +5,7 @@ import { execFileSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { root } from './platform.mjs'
+import { exportSanitizer } from './sanitizers.mjs'
 import { runSteps } from './steps.mjs'
 
 const host = execFileSync('rustc', ['-vV']).toString().match(/^host: (.+)$/m)[1]
@@ -13,7 +14,7 @@ const tests = readdirSync(join(root, 'crates', 'offheap', 'tests'))
   .map((name) => name.replace(/\.rs$/, ''))
   .flatMap((name) => (name === 'loom' ? [] : ['--test', name]))
 const env = {
-  RUSTFLAGS: '-Zsanitizer=address',
+  RUSTFLAGS: `-Zsanitizer=address ${exportSanitizer('asan')}`,
   CARGO_TARGET_DIR: join(root, 'target', 'asan'),
   // The sanitizer makes each program some ten times slower.
   OFFHEAP_PROPTEST_CASES: process.env.OFFHEAP_PROPTEST_CASES ?? '300',
@@ -30,8 +31,7 @@ await runSteps([
   },
   {
     name: 'AddressSanitizer, devices',
-    // A double of libcuda cannot be loaded into a program with the sanitizer: the suite that needs it is left out.
-    command: ['cargo', '+nightly', 'test', '--no-fail-fast', '-p', 'offheap-shm', '-p', 'offheap-arrow', '--lib', '--tests', '--target', host],
+    command: ['cargo', '+nightly', 'test', '--no-fail-fast', '-p', 'offheap-shm', '-p', 'offheap-arrow', '-p', 'offheap-cuda', '--lib', '--tests', '--target', host],
     env,
   },
 ])

@@ -1,4 +1,4 @@
-// The Rust tests of the core under ThreadSanitizer, in a target folder of their own (the flags change every crate).
+// The Rust tests of the core, and of the GPU's crate on the double of libcuda, under ThreadSanitizer, in a target folder of their own (the flags change every crate).
 //
 //   node scripts/test-tsan.mjs short                   some minutes: the tests of the parts, of many threads, fewer programs
 //   node scripts/test-tsan.mjs [cargo test options…]   all of them
@@ -11,6 +11,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { root } from './platform.mjs'
+import { exportSanitizer } from './sanitizers.mjs'
 import { runSteps } from './steps.mjs'
 
 const [first, ...rest] = process.argv.slice(2)
@@ -29,19 +30,24 @@ const every = readdirSync(join(root, 'crates', 'offheap', 'tests'))
   .map((name) => name.replace(/\.rs$/, ''))
   .filter((name) => name !== 'loom')
 const tests = (short ? ['large_blocks', 'state_machine'] : every).flatMap((name) => ['--test', name])
+const env = {
+  // Where the kernel orders threads for us (membarrier), the sanitizer must be told by a fence: `offheap_tsan`.
+  RUSTFLAGS: `-Zsanitizer=thread --cfg offheap_tsan ${exportSanitizer('tsan')}`,
+  CARGO_TARGET_DIR: join(root, 'target', 'tsan'),
+  OFFHEAP_PROPTEST_CASES: process.env.OFFHEAP_PROPTEST_CASES ?? (short ? '30' : '300'),
+  // Requests that cannot be had must come back as null, as they do without the sanitizer.
+  TSAN_OPTIONS: ['allocator_may_return_null=1', 'history_size=4', process.env.TSAN_OPTIONS].filter(Boolean).join(':'),
+}
+const cargo = ['cargo', '+nightly', 'test', '--no-fail-fast', '-Zbuild-std', '--target', host]
 await runSteps([
   {
     name: 'ThreadSanitizer',
-    command: 'cargo +nightly test --no-fail-fast -p offheap --no-default-features --features hooks,statistics -Zbuild-std --lib --target'
-      .split(' ')
-      .concat(host, tests, options),
-    env: {
-      // Where the kernel orders threads for us (membarrier), the sanitizer must be told by a fence: `offheap_tsan`.
-      RUSTFLAGS: '-Zsanitizer=thread --cfg offheap_tsan',
-      CARGO_TARGET_DIR: join(root, 'target', 'tsan'),
-      OFFHEAP_PROPTEST_CASES: process.env.OFFHEAP_PROPTEST_CASES ?? (short ? '30' : '300'),
-      // Requests that cannot be had must come back as null, as they do without the sanitizer.
-      TSAN_OPTIONS: ['allocator_may_return_null=1', 'history_size=4', process.env.TSAN_OPTIONS].filter(Boolean).join(':'),
-    },
+    command: [...cargo, '-p', 'offheap', '--no-default-features', '--features', 'hooks,statistics', '--lib', ...tests, ...options],
+    env,
+  },
+  {
+    name: 'ThreadSanitizer, CUDA',
+    command: [...cargo, '-p', 'offheap-cuda', '--lib', '--tests', ...options],
+    env,
   },
 ])

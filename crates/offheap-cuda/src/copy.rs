@@ -208,7 +208,8 @@ impl CopyRange {
 ///
 /// # Safety
 /// - nobody writes the source, or uses the target, before `done` but in the order of `stream`; memory of
-///   other streams is safe to use there already (see [`CudaStream::wait_stream`]).
+///   other streams is safe to use there already (see [`CudaStream::wait_stream`]);
+/// - memory that was [registered](crate::RegisteredMemory) stays so until `done`.
 pub unsafe fn copy_async(
     stream: &CudaStream,
     target: CopyRange,

@@ -6,8 +6,8 @@ use crate::gpu::Gpu;
 use offheap::{Block, DeviceType, Error, Result};
 
 /// A block of the CPU's memory that the driver has page-locked, so that copies of it are as fast as of
-/// [pinned](crate::CudaDevice::host_manager) memory. It is unlocked when this is dropped; the block lives at
-/// least as long.
+/// [pinned](crate::CudaDevice::host_manager) memory. It is unlocked when this is dropped, without
+/// waiting for the GPU: not before copies of it are done. The block lives at least as long.
 #[derive(Debug)]
 pub struct RegisteredMemory {
     gpu: &'static Gpu,

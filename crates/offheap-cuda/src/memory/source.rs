@@ -160,11 +160,14 @@ impl CudaSource {
     fn try_driver(&self, size: usize, alignment: Alignment) -> Result<NonNull<u8>> {
         let alignment = alignment.get();
         let bytes = Aligned::bytes_for(size, alignment).ok_or_else(|| self.too_large(size))?;
-        let mut base = self.driver_block(bytes)?;
-        if alignment <= USUAL && !base.is_multiple_of(alignment as u64) {
-            // No driver is known to do that.
+        let base = self.driver_block(bytes)?;
+        if !base.is_multiple_of(USUAL as u64) {
+            // No driver is known to do that; the block would be neither aligned nor large enough.
             self.free_driver_block(base)?;
-            base = self.driver_block(bytes + alignment)?;
+            return Err(Error::device_unavailable(
+                "driver-error",
+                format!("the driver gave memory at {base:#x}, no multiple of {USUAL}"),
+            ));
         }
         let start = self.aligned.place(base, alignment);
         NonNull::new(ptr::with_exposed_provenance_mut(start as usize))

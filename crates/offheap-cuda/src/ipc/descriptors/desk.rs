@@ -27,12 +27,9 @@ static PAGE: Mutex<Option<SharedMemory>> = Mutex::new(None);
 /// [`DeviceUnavailable`](ErrorKind::DeviceUnavailable) when the system has no descriptor, thread or random bits.
 pub(crate) fn maker() -> Result<SharedMemoryHandle> {
     let mut page = PAGE.lock().unwrap_or_else(PoisonError::into_inner);
-    if page.is_none() {
-        *page = Some(open()?);
-    }
-    match &*page {
+    match &mut *page {
         Some(page) => page.handle(),
-        None => Err(Error::not_supported("unreachable")),
+        empty => empty.insert(open()?).handle(),
     }
 }
 
