@@ -22,6 +22,7 @@ pub(super) const EXEMPT: &[(&str, &[&str])] = &[
             "DeviceReader::is_closed",
             "DeviceReader::position",
             "DeviceReader::size",
+            "DeviceReader::will_need",
             "DeviceType::code",
             "DeviceType::from_code",
             "DeviceType::name",
@@ -366,6 +367,7 @@ pub(super) const EXEMPT: &[(&str, &[&str])] = &[
     (
         "only counts",
         &[
+            "BackendStatistics::of_counts",
             "MockOutputStream::new",
             "MockOutputStream::write",
             "MockOutputStream as Write",
@@ -518,6 +520,8 @@ pub(super) const EXEMPT: &[(&str, &[&str])] = &[
         &[
             "Device::make_stream",
             "MemoryManager::make_sync_event",
+            "MemoryManager::on_stream",
+            "MemoryManager::own_stream",
             "MemoryManager::wrap_sync_event",
             "Stream::as_raw",
             "Stream::device",
