@@ -5,7 +5,6 @@ use super::device::Device;
 use super::files::DeviceReader;
 use super::manager::MemoryManager;
 use super::mutable::MutableDeviceBuffer;
-use super::placed::placed;
 use super::registry::manager_of_block;
 use super::transfer;
 use crate::alignment::Alignment;
@@ -60,7 +59,51 @@ impl DeviceBuffer {
         Ok(copy.freeze())
     }
 
-    placed!();
+    /// The address of the first byte: the device's, which the CPU may only use where
+    /// [`is_cpu`](Self::is_cpu).
+    pub fn address(&self) -> usize {
+        self.block.as_ptr().addr().get() + self.offset
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The block underneath.
+    pub fn block(&self) -> &Block {
+        &self.block
+    }
+
+    /// Where the first byte lies in the block.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Where the memory lies: of a view, where it is viewed.
+    pub fn location(&self) -> Location {
+        self.manager.device().location()
+    }
+
+    /// Whether the CPU may read the memory.
+    pub fn is_cpu(&self) -> bool {
+        self.manager.is_cpu() && self.block.is_cpu()
+    }
+
+    /// The device.
+    pub fn device(&self) -> Arc<dyn Device> {
+        self.manager.device()
+    }
+
+    /// Its manager.
+    pub fn memory_manager(&self) -> &Arc<dyn MemoryManager> {
+        &self.manager
+    }
 
     /// The pool that counts the memory; `None` for foreign memory.
     pub fn pool(&self) -> Option<&Pool> {

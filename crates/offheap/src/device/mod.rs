@@ -21,7 +21,6 @@ mod device;
 mod files;
 mod manager;
 mod mutable;
-mod placed;
 mod registry;
 mod stream;
 mod transfer;

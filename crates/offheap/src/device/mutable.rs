@@ -5,7 +5,6 @@ use super::cpu::default_cpu_memory_manager;
 use super::device::Device;
 use super::files::DeviceWriter;
 use super::manager::MemoryManager;
-use super::placed::placed;
 use super::registry::manager_of_block;
 use crate::alignment::Alignment;
 use crate::buffer::{Block, MutableBuffer};
@@ -81,7 +80,50 @@ impl MutableDeviceBuffer {
         }
     }
 
-    placed!();
+    /// The address of the first byte: see [`DeviceBuffer::address`].
+    pub fn address(&self) -> usize {
+        self.block.as_ptr().addr().get() + self.offset
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The block underneath.
+    pub fn block(&self) -> &Block {
+        &self.block
+    }
+
+    /// Where the first byte lies in the block.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Where the memory lies.
+    pub fn location(&self) -> Location {
+        self.manager.device().location()
+    }
+
+    /// Whether the CPU may read and write the memory.
+    pub fn is_cpu(&self) -> bool {
+        self.manager.is_cpu() && self.block.is_cpu()
+    }
+
+    /// The device.
+    pub fn device(&self) -> Arc<dyn Device> {
+        self.manager.device()
+    }
+
+    /// Its manager.
+    pub fn memory_manager(&self) -> &Arc<dyn MemoryManager> {
+        &self.manager
+    }
 
     /// The bytes, where the CPU may write them.
     ///
