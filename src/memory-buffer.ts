@@ -12,7 +12,7 @@ import { currentStretch, endWatch, viewState, watch, type Watch } from './lifeti
 import { defaultCpuMemoryManager, managerInternals, type MemoryManager } from './memory-manager.js'
 import { DEFAULT_ALIGNMENT, type MemoryPool, poolInternals, poolOfId, poolOption, type PoolOptions } from './memory-pool.js'
 import { type Bytes, externalBuffers, IMMUTABLE_BLOCK, maxViewBytes, native, NOT_CPU, words } from './native.js'
-import { isRetried } from './out-of-memory.js'
+import { retried } from './out-of-memory.js'
 import { createPin, type Pin } from './pin.js'
 import { checkTicket, type Ticket } from './ticket.js'
 import { INTERNAL } from './token.js'
@@ -470,16 +470,12 @@ export class MemoryBuffer {
 
   static #copyTo(self: MemoryBuffer, manager: number, flags: number): MemoryBuffer {
     const mutable = flags === IMMUTABLE_BLOCK ? 0 : IS_MUTABLE
-    for (let attempt = 0; ; attempt += 1) {
+    return retried('manager', manager, () => {
       // Each time: who makes room may dispose of this, too.
       const id = MemoryBuffer.#live(self)
       const bytes = id === WRAPPED ? regionBytes(self.#extra!.region!) : id
-      try {
-        return bufferInternals.create(native.bufferCopyTo(bytes, manager, flags), mutable, undefined, undefined)
-      } catch (error) {
-        if (!isRetried('manager', manager, error, attempt)) throw error
-      }
-    }
+      return bufferInternals.create(native.bufferCopyTo(bytes, manager, flags), mutable, undefined, undefined)
+    })
   }
 
   /**
@@ -512,15 +508,11 @@ export class MemoryBuffer {
       if (canViewWrapped(manager)) return MemoryBuffer.#viewWrapped(this, manager)
       return MemoryBuffer.#copyTo(this, managerId, (this.#flags & IS_MUTABLE) === 0 ? IMMUTABLE_BLOCK : 0)
     }
-    for (let attempt = 0; ; attempt += 1) {
-      try {
-        const made = native.bufferViewOrCopyTo(MemoryBuffer.#live(this), managerId)
-        if (words[4] === 1) return MemoryBuffer.#viewOf(this, made)
-        return bufferInternals.create(made, this.#flags & IS_MUTABLE, undefined, undefined)
-      } catch (error) {
-        if (!isRetried('manager', managerId, error, attempt)) throw error
-      }
-    }
+    return retried('manager', managerId, () => {
+      const made = native.bufferViewOrCopyTo(MemoryBuffer.#live(this), managerId)
+      if (words[4] === 1) return MemoryBuffer.#viewOf(this, made)
+      return bufferInternals.create(made, this.#flags & IS_MUTABLE, undefined, undefined)
+    })
   }
 
   /** A handle for the view of this buffer that native code has just made. */

@@ -7,7 +7,7 @@ import { bufferInternals, IS_MUTABLE, type MemoryBuffer } from './memory-buffer.
 import type { MemoryReader, MemoryWriter } from './memory-files.js'
 import { allocationArguments, type AllocateOptions, type MemoryPool, poolInternals, poolOfId } from './memory-pool.js'
 import { native, words } from './native.js'
-import { isRetried } from './out-of-memory.js'
+import { retried } from './out-of-memory.js'
 import { INTERNAL } from './token.js'
 import { checkSize, noConstructor, wrongReceiver, wrongType } from './validate.js'
 
@@ -150,13 +150,7 @@ export class MemoryManager {
     const id = MemoryManager.#idOf(this)
     const bytes = checkSize(size, 'size')
     const { alignment, flags } = allocationArguments(options, 0)
-    for (let attempt = 0; ; attempt += 1) {
-      try {
-        return bufferInternals.create(native.managerAllocate(id, bytes, alignment, flags), IS_MUTABLE, undefined, undefined)
-      } catch (error) {
-        if (!isRetried('manager', id, error, attempt)) throw error
-      }
-    }
+    return retried('manager', id, () => bufferInternals.create(native.managerAllocate(id, bytes, alignment, flags), IS_MUTABLE, undefined, undefined))
   }
 
   /**

@@ -23,3 +23,14 @@ export function setMakeRoom(how: MakeRoom | undefined): void {
 export function isRetried(asked: Asked, id: number, error: unknown, attempt: number): boolean {
   return makeRoom !== undefined && error instanceof OutOfMemoryError && makeRoom(asked, id, error, attempt)
 }
+
+/** What `make` gives, which is tried again as long as {@link isRetried} says so. (Where a closure costs too much, the caller has the loop.) */
+export function retried<Made>(asked: Asked, id: number, make: () => Made): Made {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return make()
+    } catch (error) {
+      if (!isRetried(asked, id, error, attempt)) throw error
+    }
+  }
+}

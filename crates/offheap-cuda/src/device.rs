@@ -177,9 +177,7 @@ impl CudaDevice {
 
     /// The calling thread's default stream: the handle stands for another stream on each thread that uses it.
     ///
-    /// A manager on it allocates and frees in the order of the stream of the thread that does so. Zeroed and
-    /// reallocated blocks are waited for, since another thread may free them; work of the caller's own is for the
-    /// caller to order.
+    /// It records, waits and copies as any other; managers [refuse](CudaMemoryManager::on) it.
     pub fn per_thread_stream(&self) -> CudaStream {
         CudaStream::per_thread(self.gpu)
     }

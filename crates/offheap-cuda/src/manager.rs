@@ -405,9 +405,7 @@ impl MemoryManager for CudaMemoryManager {
     }
 
     fn make_sync_event(&self) -> Result<Arc<dyn SyncEvent>> {
-        // Not one that was used before: it would still be its last user's moment until it is recorded.
-        let flags = abi::EVENT_DISABLE_TIMING;
-        Ok(Arc::new(CudaEvent::create(self.gpu, flags)?))
+        Ok(Arc::new(CudaDevice::of_gpu(self.gpu).create_event(false)?))
     }
 
     fn on_stream(&self, stream: &dyn Stream) -> Result<Option<Arc<dyn MemoryManager>>> {

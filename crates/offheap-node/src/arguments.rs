@@ -113,6 +113,15 @@ impl Bytes {
     }
 }
 
+/// [`typed_array`] of what bytes are copied to.
+///
+/// # Errors
+/// [`InvalidArgument`](offheap::ErrorKind::InvalidArgument) for other values.
+pub(crate) fn target_array(env: Env, target: &Unknown<'_>) -> Result<(*mut u8, usize)> {
+    typed_array(env, target.raw())
+        .ok_or_else(|| Error::invalid_argument("target", "another value", "a Uint8Array"))
+}
+
 /// Where a `Uint8Array`'s or `Uint8ClampedArray`'s bytes are.
 pub(crate) fn typed_array(env: Env, value: sys::napi_value) -> Option<(*mut u8, usize)> {
     let mut is_typed_array = false;

@@ -1,13 +1,11 @@
 //! How an environment's thread gives back what it has freed: mimalloc's heaps can be swept by their own
 //! threads only, so the core wakes the event loop, without keeping it alive.
 
-use crate::environment::Environment;
-use crate::wake::Wake;
+use crate::wake::{Wake, in_turn};
 use napi::bindgen_prelude::{Env, Result};
 use napi::sys;
 use offheap::ThreadCollector;
 use std::ffi::c_void;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Registers the calling environment's thread.
 ///
@@ -27,11 +25,5 @@ unsafe extern "C" fn on_wake(
     _context: *mut c_void,
     _data: *mut c_void,
 ) {
-    if env.is_null() {
-        return; // the environment ends
-    }
-    if let Ok(state) = Environment::of(Env::from_raw(env)) {
-        // Nothing there panics; if it did, C could not go on with it.
-        drop(catch_unwind(AssertUnwindSafe(|| state.collect())));
-    }
+    in_turn(env, |_, state| state.collect());
 }

@@ -1,8 +1,10 @@
 //! How other threads have an environment's event loop call a function.
 
+use crate::environment::Environment;
 use napi::bindgen_prelude::{Env, Unknown};
 use napi::{JsValue, sys};
 use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -52,6 +54,18 @@ unsafe extern "C" fn on_call(
         if sys::napi_get_undefined(env, &raw mut receiver) == sys::Status::napi_ok {
             sys::napi_call_function(env, receiver, callback, 0, ptr::null(), &raw mut ignored);
         }
+    }
+}
+
+/// What a function of [`Wake::start_native`] does in its turn of the event loop; nothing where the environment ends.
+pub(crate) fn in_turn(env: sys::napi_env, act: impl FnOnce(Env, &Environment)) {
+    if env.is_null() {
+        return;
+    }
+    let env = Env::from_raw(env);
+    if let Ok(state) = Environment::of(env) {
+        // Nothing there panics; if it did, C could not go on with it.
+        drop(catch_unwind(AssertUnwindSafe(|| act(env, state))));
     }
 }
 

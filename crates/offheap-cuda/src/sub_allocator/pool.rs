@@ -68,8 +68,7 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
     /// [`out_of_memory_report`](Self::out_of_memory_report). What the driver says when a wait cannot
     /// be given to the stream.
     pub fn allocate(&self, size: u64, stream: StreamId) -> Result<u64> {
-        let mut core = self.lock()?;
-        core.allocate(size, 1, stream)
+        self.lock()?.allocate(size, 1, stream)
     }
 
     /// As [`allocate`](Self::allocate), at a multiple of `alignment`. More than 256 is not taken from
@@ -87,8 +86,7 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
                 "a power of two",
             ));
         }
-        let mut core = self.lock()?;
-        core.allocate(size, alignment, stream)
+        self.lock()?.allocate(size, alignment, stream)
     }
 
     /// Frees a block, from any thread, after the work given to `stream` so far: that stream may get
@@ -102,8 +100,7 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
     /// (a double free, say); what the driver says when neither an event can be recorded nor the
     /// device waited for. The block is then still live.
     pub fn free(&self, address: u64, size: u64, stream: StreamId) -> Result<()> {
-        let mut core = self.lock()?;
-        core.free(address, size, stream)
+        self.lock()?.free(address, size, stream)
     }
 
     /// Notes that a live block is used for another number of bytes from now on, if it has room for
@@ -127,8 +124,7 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
     /// # Errors
     /// [`Corruption`](offheap::ErrorKind::Corruption) for what is not a live block of that size.
     pub fn record_stream(&self, address: u64, size: u64, stream: StreamId) -> Result<()> {
-        let mut core = self.lock()?;
-        core.record_stream(address, size, stream)
+        self.lock()?.record_stream(address, size, stream)
     }
 
     /// Tells that a stream is about to be destroyed. Its free memory stays in the pool, for other
@@ -138,8 +134,7 @@ impl<U: Upstream, S: Streams> SubAllocator<U, S> {
     /// # Errors
     /// What the driver says when neither an event can be recorded nor the device waited for.
     pub fn retire_stream(&self, stream: StreamId) -> Result<()> {
-        let mut core = self.lock()?;
-        core.retire_stream(stream)
+        self.lock()?.retire_stream(stream)
     }
 
     /// Gives a stream a free block of at least `bytes`, from upstream if it has none, so that its

@@ -1,11 +1,10 @@
 //! When bytes are there, and who waits for it: events and streams of `offheap/cuda`.
 
-use crate::cuda::Cuda;
+use crate::cuda::{Cuda, gpu_of, own_stream};
 use crate::environment::Environment;
 use napi::bindgen_prelude::BigInt;
 use offheap::{DeviceBuffer, DeviceType, Error, Location, Result};
-use offheap_cuda::{CudaDevice, CudaEvent, CudaMemoryManager, CudaStream};
-use std::any::Any;
+use offheap_cuda::{CudaDevice, CudaEvent, CudaStream};
 
 /// The address of a struct, which the caller is trusted for.
 pub(super) fn address(value: &BigInt) -> Result<usize> {
@@ -14,15 +13,6 @@ pub(super) fn address(value: &BigInt) -> Result<usize> {
         .ok()
         .filter(|word| *word != 0 && !negative && lossless)
         .ok_or_else(|| Error::invalid_argument("address", word, "the address of a struct"))
-}
-
-/// The number of the GPU that uses memory; `None` of memory without events.
-fn gpu_of(location: Location) -> Option<i64> {
-    matches!(
-        location.device_type,
-        DeviceType::CUDA | DeviceType::CUDA_HOST | DeviceType::CUDA_MANAGED
-    )
-    .then_some(location.device_id)
 }
 
 /// The number of the GPU that uses memory.
@@ -68,14 +58,6 @@ pub(super) fn stream_for(
         must_be_of("stream", stream.cuda_device(), location)?;
     }
     Ok(stream)
-}
-
-/// The stream in whose order a buffer was allocated, and is used where no other is named.
-pub(super) fn own_stream(buffer: &DeviceBuffer) -> Option<CudaStream> {
-    let manager: &dyn Any = &**buffer.memory_manager();
-    manager
-        .downcast_ref::<CudaMemoryManager>()
-        .map(|manager| manager.stream().clone())
 }
 
 /// When a buffer's bytes are there: at an event, or at the end of what a stream has now, else of what the buffer's own

@@ -2,6 +2,7 @@
 
 use super::moments;
 use crate::arguments::size;
+use crate::cuda::own_stream;
 use crate::environment::Environment;
 use crate::errors::OrThrow;
 use crate::managers::{adopt_device_buffer, device_buffer};
@@ -88,7 +89,7 @@ fn layout_of(native: &NativeTensorLayout) -> Result<TensorLayout> {
 /// A copy in memory of the same manager; it is done when this returns.
 fn copy_of(buffer: &DeviceBuffer, moment: Option<&CudaEvent>) -> Result<MutableDeviceBuffer> {
     // The copy begins after what the buffer's own stream has.
-    let own = moments::own_stream(buffer).filter(|_| !buffer.is_cpu());
+    let own = own_stream(buffer).filter(|_| !buffer.is_cpu());
     moments::wait(moment, own.as_ref())?;
     let copy = buffer.copy_to(buffer.memory_manager())?;
     copy.try_into_mutable()

@@ -1,9 +1,8 @@
 //! What reads and writes the bytes of buffers.
 
-use crate::arguments::{Bytes, position, size, typed_array};
+use crate::arguments::{Bytes, position, size, target_array};
 use crate::environment::Environment;
 use crate::errors::{OrThrow, disposed};
-use napi::JsValue;
 use napi::bindgen_prelude::{Env, Unknown};
 use napi_derive::napi;
 use offheap::{Error, Result};
@@ -163,8 +162,7 @@ fn read(
     target: Unknown<'_>,
 ) -> Result<()> {
     let source = Bytes::of(env, state, source)?;
-    let (target, length) = typed_array(env, target.raw())
-        .ok_or_else(|| Error::invalid_argument("target", "another value", "a Uint8Array"))?;
+    let (target, length) = target_array(env, &target)?;
     let at = position("position", at, source.len)?;
     if at.checked_add(length).is_none_or(|end| end > source.len) {
         return Err(Error::range(at, length, source.len));

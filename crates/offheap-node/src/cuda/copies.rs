@@ -1,5 +1,6 @@
 //! Copies and fills that nobody waits for.
 
+use super::memory::{gpu_of, own_stream};
 use super::registrations;
 use super::state::Cuda;
 use crate::arguments::size;
@@ -8,12 +9,10 @@ use crate::errors::{OrThrow, disposed};
 use crate::views::unknown;
 use napi::bindgen_prelude::{Env, Unknown};
 use napi_derive::napi;
-use offheap::{Block, DeviceType, Error, Location, MemoryManager, Result};
+use offheap::{Block, DeviceType, Error, Location, Result};
 use offheap_cuda::{
-    CopyRange, CudaDevice, CudaMemoryManager, CudaStream, RegisteredMemory, copy_async,
-    copy_staged, fill_async,
+    CopyRange, CudaDevice, CudaStream, RegisteredMemory, copy_async, copy_staged, fill_async,
 };
-use std::any::Any;
 use std::sync::Arc;
 
 /// One side: a range that was checked.
@@ -44,20 +43,14 @@ impl Side {
         handle.check_range(offset, length)?;
         let location = handle.block.location();
         let buffer = handle.to_device_buffer()?;
-        let manager: &dyn Any = &**buffer.memory_manager();
-        let stream = manager
-            .downcast_ref::<CudaMemoryManager>()
-            .map(|manager| manager.stream().clone());
-        let is_cudas = matches!(
-            location.device_type,
-            DeviceType::CUDA | DeviceType::CUDA_HOST | DeviceType::CUDA_MANAGED
-        );
-        if !is_cudas && location.device_type != DeviceType::CPU && !handle.is_cpu() {
+        let gpu = gpu_of(location);
+        if gpu.is_none() && location.device_type != DeviceType::CPU && !handle.is_cpu() {
             return Err(Error::not_supported(format!(
                 "no GPU reaches memory of {location}"
             )));
         }
-        let registration = (!is_cudas)
+        let registration = gpu
+            .is_none()
             .then(|| registrations::find(handle.address() + offset, length))
             .flatten();
         Ok(Self {
@@ -65,8 +58,8 @@ impl Side {
             offset: handle.offset + offset,
             address: handle.address() + offset,
             location,
-            stream,
-            gpu: is_cudas.then_some(location.device_id),
+            stream: own_stream(&buffer),
+            gpu,
             registration,
         })
     }
@@ -230,10 +223,4 @@ pub fn cuda_fill<'a>(
             }
         })?;
     Ok(unknown(env, promise))
-}
-
-/// The manager's own kind, behind a trait object.
-pub(super) fn cuda_manager(manager: &dyn MemoryManager) -> Option<&CudaMemoryManager> {
-    let manager: &dyn Any = manager;
-    manager.downcast_ref()
 }

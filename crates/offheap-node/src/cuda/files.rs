@@ -1,10 +1,9 @@
 //! What readers and writers of a GPU's memory do at once, without a promise.
 
-use crate::arguments::{Bytes, position, size, typed_array};
+use crate::arguments::{Bytes, position, size, target_array};
 use crate::environment::Environment;
 use crate::errors::{OrThrow, disposed};
 use crate::managers::device_buffer;
-use napi::JsValue;
 use napi::bindgen_prelude::{Env, Unknown};
 use napi_derive::napi;
 use offheap::{Error, MutableDeviceBuffer, Result};
@@ -22,8 +21,7 @@ pub fn cuda_read(env: Env, buffer: f64, position: f64, target: Unknown<'_>) -> n
 
 fn read(env: Env, state: &Environment, id: f64, at: f64, target: Unknown<'_>) -> Result<()> {
     let source = device_buffer(state, id)?;
-    let (target, length) = typed_array(env, target.raw())
-        .ok_or_else(|| Error::invalid_argument("target", "another value", "a Uint8Array"))?;
+    let (target, length) = target_array(env, &target)?;
     let at = position("position", at, source.len())?;
     if length == 0 {
         return source.read(at, &mut []);

@@ -1,7 +1,7 @@
 //! Managers of memory that GPUs use, by the ids of managers.
 
-use super::copies::cuda_manager;
 use super::devices::gpu;
+use super::memory::cuda_manager;
 use super::state::Cuda;
 use crate::arguments::size;
 use crate::environment::Environment;

@@ -6,6 +6,7 @@ mod events;
 mod exchange;
 mod files;
 mod managers;
+mod memory;
 mod promises;
 mod registrations;
 mod state;
@@ -13,4 +14,5 @@ mod status;
 mod streams;
 mod watch;
 
+pub(crate) use memory::{gpu_of, own_stream};
 pub(crate) use state::Cuda;

@@ -2,21 +2,21 @@
 //!
 //! ```text
 //!   cudaCopy() ──▶ start(): a promise and its settler
-//!        └──▶ the stream: the copy, then a host function that has the settler
+//!        └──▶ the stream: the copy, then a callback that has the settler
 //!                               │ a thread of the driver: no driver calls, nothing freed
 //!                               ▼
 //!                        mailbox ──▶ threadsafe function ──▶ drain(): the promise is settled
 //! ```
 //!
-//! Where a context has failed the driver calls nobody; [`watch`](super::watch) notices, and says so instead.
+//! A callback that learns of a failure drops the settler, which rejects the promise. Where a context was destroyed the driver
+//! calls nobody; [`watch`](super::watch) notices, and says so instead.
 //!
 //! The work itself keeps the memory that it uses, and lets it go on a thread of the CUDA crate's: an environment
 //! that ends before leaves nothing to be done.
 
 use super::watch::{Watched, watch};
-use crate::environment::Environment;
 use crate::errors;
-use crate::wake::Wake;
+use crate::wake::{Wake, in_turn};
 use napi::bindgen_prelude::Env;
 use napi::{JsValue, sys};
 use offheap::Result;
@@ -24,7 +24,6 @@ use offheap_cuda::{CudaStream, RegisteredMemory};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -218,14 +217,5 @@ unsafe extern "C" fn on_wake(
     _context: *mut c_void,
     _data: *mut c_void,
 ) {
-    if env.is_null() {
-        return; // the environment ends
-    }
-    let env = Env::from_raw(env);
-    if let Ok(state) = Environment::of(env) {
-        // Nothing there panics; if it did, C could not go on with it.
-        drop(catch_unwind(AssertUnwindSafe(|| {
-            state.cuda.promises.drain(env);
-        })));
-    }
+    in_turn(env, |env, state| state.cuda.promises.drain(env));
 }

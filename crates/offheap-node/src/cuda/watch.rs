@@ -1,8 +1,8 @@
 //! Looks after work whose end the driver may never tell.
 //!
-//! A host function is not called when the context has failed before (CUDA driver API, `cuLaunchHostFunc`), or when other
-//! code of the process has reset it. Every call then returns the context's error, so a thread asks `cuStreamQuery` about each
-//! stream with unfinished work, ten times a second as long as there is any.
+//! A stream's callback is told of a failure when the stream gets there; nobody is where other code of the process has
+//! destroyed or reset the context, or work hangs behind a failure. Every call then returns the context's error, so a thread
+//! asks `cuStreamQuery` about each stream with unfinished work, ten times a second as long as there is any.
 
 use offheap::{Error, Result};
 use offheap_cuda::CudaStream;
